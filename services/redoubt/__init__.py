@@ -1,0 +1,3 @@
+"""Redoubt: cited answers from an organisation's own documents, on models it holds itself."""
+
+__version__ = "0.1.0"
