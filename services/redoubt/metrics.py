@@ -9,7 +9,7 @@ import os
 
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "True")
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # noqa: E402
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_OBJECTIVES_S = (0.04, 0.1, 0.5, 2.0)  # search p50 and p95, quote answer, first token
 FRESHNESS_OBJECTIVES_S = (1.0, 2.0, 60.0, 900.0)
@@ -58,7 +58,10 @@ class GatewayMetrics:
         self.requests = Counter("redoubt_requests", "Requests by outcome.", ["outcome"], registry=registry)
         self.refusals = Counter("redoubt_refusals", "Refused questions by reason.", ["reason"], registry=registry)
         self.upstream_errors = Counter(
-            "redoubt_upstream_errors", "Failed calls to what the gateway needs.", ["upstream", "kind"], registry=registry
+            "redoubt_upstream_errors",
+            "Failed calls to what the gateway needs.",
+            ["upstream", "kind"],
+            registry=registry,
         )
         self.top_score = Histogram(
             "redoubt_retrieval_top_score_ratio",
@@ -111,7 +114,10 @@ class IngestMetrics:
             "redoubt_index_pending_documents", "Backlog by state.", ["source", "state"], registry=registry
         )
         self.last_success = Gauge(
-            "redoubt_index_last_success_timestamp_seconds", "When a whole scan last went through.", ["source"], registry=registry
+            "redoubt_index_last_success_timestamp_seconds",
+            "When a whole scan last went through.",
+            ["source"],
+            registry=registry,
         )
         self.newest_searchable = Gauge(
             "redoubt_index_newest_searchable_timestamp_seconds",
@@ -120,7 +126,10 @@ class IngestMetrics:
             registry=registry,
         )
         self.objective = Gauge(
-            "redoubt_index_freshness_objective_seconds", "The source's freshness objective.", ["source"], registry=registry
+            "redoubt_index_freshness_objective_seconds",
+            "The source's freshness objective.",
+            ["source"],
+            registry=registry,
         )
         self.step_duration = Histogram(
             "redoubt_ingest_step_duration_seconds",

@@ -101,7 +101,9 @@ def load_site(path: Path | None = None) -> Site:
 
 def explain(error: ValidationError) -> str:
     """Pydantic's findings in one line, without the offending values: those may be secrets."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_input=False))
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_input=False)
+    )
 
 
 class GatewaySettings(BaseSettings):
