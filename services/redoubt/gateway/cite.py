@@ -1,0 +1,71 @@
+"""Lexical support: whether a cited span holds what a sentence claims. It is not entailment, and never called so."""
+
+from dataclasses import dataclass
+
+from redoubt.gateway.sentences import sentences
+from redoubt.gateway.terms import holds, language, terms
+from redoubt.gateway.values import Value, values
+
+COVERAGE = 0.6  # the share of a sentence's terms that the cited span must hold
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Whether a sentence is supported, and what of it the cited span lacks."""
+
+    supported: bool
+    missing: tuple[str, ...]  # as the sentence has them: values first, then terms if too few are covered
+    coverage: float  # share of the sentence's terms found, [0, 1]
+
+
+def check(sentence: str, cited_text: str) -> Support:
+    """Compare one sentence of an answer, its `[n]` markers removed, with the text that it cites."""
+    of = language(f"{sentence} {cited_text}")
+    claimed, given = values(sentence, of), values(cited_text, of)
+    cited_terms = set(terms(cited_text, of))
+    missing = [value.text for value in claimed if value.kind != "negation" and not _stands(value, given, cited_terms)]
+    wanted = list(dict.fromkeys(terms(sentence, of)))
+    absent = [term for term in wanted if not holds(term, cited_terms)]
+    coverage = 1 - len(absent) / len(wanted) if wanted else 1.0
+    says_no = any(value.kind == "negation" for value in claimed)
+    if says_no != _denied(set(wanted), cited_text, of == "de", says_no):
+        missing.append("negation")
+    if coverage < COVERAGE:
+        missing.extend(absent)
+    return Support(not missing, tuple(missing), coverage)
+
+
+def _stands(value: Value, given: list[Value], cited_terms: set[str]) -> bool:
+    if value.kind == "name":
+        return all(holds(word, cited_terms) for word in terms(value.text))
+    for other in given:
+        if value.kind == other.kind == "number":
+            if value.normal == other.normal and (value.unit == other.unit or not value.unit or not other.unit):
+                return True
+        elif value.kind == other.kind == "date":
+            if _same_date(value.normal, other.normal):
+                return True
+        elif value.kind == other.kind and value.normal == other.normal:
+            return True
+        elif value.kind == "number" and other.kind in ("date", "time") and value.text in other.text.split():
+            return True
+    return False
+
+
+def _same_date(claimed: str, given: str) -> bool:
+    """A claim may say less than the source (its year or month only), never more."""
+    if claimed.startswith("????"):
+        return given.endswith(claimed[4:])
+    return given == claimed or given.startswith(f"{claimed}-")
+
+
+def _denied(wanted: set[str], cited_text: str, german: bool, says_no: bool) -> bool:
+    """Whether the cited sentence nearest to the claim is a negated one; between equals, the one that agrees."""
+    of = "de" if german else "en"
+    ranked = []
+    for span in sentences(cited_text):
+        piece = cited_text[span.start : span.end]
+        words = set(terms(piece, of))  # type: ignore[arg-type]
+        denies = any(value.kind == "negation" for value in values(piece))
+        ranked.append((sum(holds(term, words) for term in wanted), denies == says_no, denies))
+    return max(ranked)[2] if ranked else False
