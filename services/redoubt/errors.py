@@ -86,6 +86,10 @@ class Unavailable(RedoubtError):
     exit_code = 7
     http_status = 503
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", kind: str = "connection") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.kind = kind  # one of `metrics.UPSTREAM_ERRORS`
+
 
 class CatalogDown(Unavailable):
     """Postgres does not answer."""

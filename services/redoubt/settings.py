@@ -116,7 +116,9 @@ class GatewaySettings(BaseSettings):
     top_k: int = Field(8, ge=1, le=100, description="passages considered for an answer")
     candidates: int = Field(100, ge=10, le=1000, description="candidates a search leg, before fusion")
     embed_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for the embedder")
+    catalog_timeout_s: float = Field(5.0, gt=0, description="seconds to wait for the catalogue")
     pool_size: int = Field(8, ge=1, le=100, description="catalogue connections")
+    body_timeout_s: float = Field(30.0, gt=0, description="seconds a client may take to send its request's body")
     max_body_bytes: int = Field(1_000_000, ge=1000, description="largest accepted request body, bytes")
     key_cache_s: float = Field(30.0, ge=0, description="seconds a checked key is believed without a notification")
 
