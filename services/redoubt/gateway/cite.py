@@ -38,18 +38,17 @@ def check(sentence: str, cited_text: str) -> Support:
 def _stands(value: Value, given: list[Value], cited_terms: set[str]) -> bool:
     if value.kind == "name":
         return all(holds(word, cited_terms) for word in terms(value.text))
-    for other in given:
-        if value.kind == other.kind == "number":
-            if value.normal == other.normal and (value.unit == other.unit or not value.unit or not other.unit):
-                return True
-        elif value.kind == other.kind == "date":
-            if _same_date(value.normal, other.normal):
-                return True
-        elif value.kind == other.kind and value.normal == other.normal:
-            return True
-        elif value.kind == "number" and other.kind in ("date", "time") and value.text in other.text.split():
-            return True
-    return False
+    return any(_same(value, other) for other in given)
+
+
+def _same(claimed: Value, given: Value) -> bool:
+    if claimed.kind == given.kind == "number":
+        return claimed.normal == given.normal and (claimed.unit == given.unit or not claimed.unit or not given.unit)
+    if claimed.kind == given.kind == "date":
+        return _same_date(claimed.normal, given.normal)
+    if claimed.kind == given.kind:
+        return claimed.normal == given.normal
+    return claimed.kind == "number" and given.kind in ("date", "time") and claimed.text in given.text.split()
 
 
 def _same_date(claimed: str, given: str) -> bool:

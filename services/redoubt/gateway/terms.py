@@ -82,7 +82,7 @@ def stopword(word: str, of: Language) -> bool:
 def terms(text: str, of: Language | None = None) -> list[str]:
     """The folded words of a text that are no stop words, in order, compounds with hyphens in parts."""
     of = of or language(text)
-    found = []
+    found: list[str] = []
     for match in WORD.finditer(text):
         parts = _PART.findall(match.group().replace("'s", "").replace("’s", "")) if "-" in match.group() else None
         found.extend(

@@ -95,12 +95,14 @@ _MONTH_DAY = re.compile(
     rf"\b({_MONTH})\b\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?\b(?!\.?\d)(?:,?\s+(\d{{4}})\b)?", re.IGNORECASE
 )
 _MONTH_YEAR = re.compile(rf"\b({_MONTH})\b\.?,?\s+(\d{{4}})\b", re.IGNORECASE)
-_YEAR = re.compile(
-    r"(?<![\d.,:/€£$-])(1[5-9]\d\d|20\d\d)(?![\d:%]|[.,]\d)(?!\s*(?:mg|ml|kg|g|l|€|£|euro?|eur|beds|betten)\b)"
+_YEAR = re.compile(r"(?<![\d.,:/€£$])(?<!\d-)(1[5-9]\d\d|20\d\d)(?![\d:%]|[.,]\d)(?:\s?(?P<word>[a-zäöüµ€£$°]+))?")
+_YEAR_FOLLOWS = re.compile(
+    r"\b(?:in|since|from|until|till|by|of|year|before|after|im|jahre?|seit|bis|ab|vor|nach|von)\s$", re.IGNORECASE
 )
 _WEEKDAY = re.compile(rf"\b({'|'.join(_WEEKDAYS)})s?\b", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?P<sign>[-−]\s?)?(?P<money>[€£$])?\s?(?P<digits>\d[\d.,'’  ]*\d|\d)(?P<tail>[a-z%°µμ]*)",
+    r"(?<![\w.,])(?P<sign>[-−]\s?)?(?P<money>[€£$]\s?)?"
+    r"(?P<digits>\d{1,3}(?:['’\u00a0\u2009\u202f]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d+)*)(?P<tail>[a-z%°µμ]*)",
     re.IGNORECASE,
 )
 _NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})\b", re.IGNORECASE)
@@ -120,7 +122,7 @@ def values(text: str, of: Language | None = None) -> list[Value]:
     of = of or language(text)
     found: list[Value] = []
     taken = bytearray(len(text))
-    for value in (*_dates(text), *_times(text), *_numbers(text, of), *_number_words(text), *_years_left(text)):
+    for value in (*_dates(text), *_times(text), *_years(text, of), *_numbers(text, of), *_number_words(text)):
         if not any(taken[value.start : value.end]):
             taken[value.start : value.end] = b"\1" * (value.end - value.start)
             found.append(value)
@@ -158,12 +160,19 @@ def _dates(text: str) -> list[Value]:
     return found
 
 
-def _years_left(text: str) -> list[Value]:
-    return [Value("date", match[1], "", match[1], match.start(), match.end()) for match in _YEAR.finditer(text)]
+def _years(text: str, of: Language) -> list[Value]:
+    """Years on their own: "2019 patients" has none, "in 2019 patients" has one."""
+    found = []
+    for match in _YEAR.finditer(text):
+        word = match["word"]
+        if word and not stopword(word, of) and not _YEAR_FOLLOWS.search(text, 0, match.start()):
+            continue
+        found.append(Value("date", match[1], "", match[1], match.start(1), match.end(1)))
+    return found
 
 
 def _times(text: str) -> list[Value]:
-    matches = [match for match in _CLOCK.finditer(text)]
+    matches = list(_CLOCK.finditer(text))
     found: list[Value] = []
     half = uhr = ""  # what the later end of a range says holds for its beginning: "from 9 to 11 am"
     later: int | None = None
@@ -200,7 +209,7 @@ def _numbers(text: str, of: Language) -> list[Value]:
         end = match.end()
         word = tail if tail in _UNITS else ""
         if match["money"]:
-            word = match["money"]
+            word = match["money"].strip()
         if not word or word in "€£$":
             after = _AFTER.match(text, end)
             scale = _SCALES.get(after[1].lower()) if after else None
@@ -240,7 +249,7 @@ def _number(text: str, number: float, word: str, start: int, end: int) -> Value:
 
 
 def _parse(digits: str, of: Language) -> float | None:
-    plain = re.sub(r"[  '’]", "", digits).rstrip(".,")
+    plain = re.sub(r"['’\u00a0\u2009\u202f]", "", digits).rstrip(".,")
     if "." in plain and "," in plain:  # the later one is the decimal sign
         thousands = "," if plain.rindex(".") > plain.rindex(",") else "."
         plain = plain.replace(thousands, "").replace(",", ".")
