@@ -5,7 +5,7 @@ A store holds generations. A generation holds, per document, the chunks of exact
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -55,11 +55,13 @@ class Store(Protocol):
     - `search` never changes its result because of documents that the principal cannot read, up to BM25's
       collection statistics.
     - `search` returns the best `query.limit` of each leg with both raw scores wherever the backend knows them.
+    - `idf_share` holds a chunk against the question as the chunk's own text-search configuration analyses it;
+      `question_idf` is the largest of these.
     - `contents` lists what the generation holds, for comparison with the catalogue.
     - `maintain` folds recent writes into the shape that is fast to search; it may be killed at any point.
     """
 
-    capabilities: Capabilities
+    capabilities: ClassVar[Capabilities]
 
     async def create(self, generation: Generation) -> None: ...
     async def drop(self, generation_id: UUID) -> None: ...
