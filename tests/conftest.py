@@ -21,6 +21,7 @@ from redoubt import settings
 from redoubt.embedded.postgres import SUPERUSER, Postgres
 from redoubt.store.catalog.migrate import migrate
 
+pytest_plugins = ["gateway_site"]
 ROOT = Path(__file__).parent.parent
 VLLM = ROOT / ".venv-vllm"
 TEMPLATE = "redoubt_template"

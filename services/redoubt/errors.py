@@ -4,7 +4,8 @@
     ├── InputError            the caller sent something that cannot be served        (exit 2, HTTP 400)
     │   ├── NotFound          what was named does not exist, or may not be seen      (exit 4, HTTP 404)
     │   ├── Conflict          the name is taken, or the state does not allow it      (exit 5, HTTP 409)
-    │   └── EmbedderMismatch  a vector of another embedder than the index's          (exit 5, HTTP 409)
+    │   ├── EmbedderMismatch  a vector of another embedder than the index's          (exit 5, HTTP 409)
+    │   └── TooLarge          more than is accepted at once                          (exit 2, HTTP 413)
     ├── AuthError             no key, or one that is unknown, expired or revoked     (exit 6, HTTP 401)
     ├── Unavailable           a service that is needed does not answer               (exit 7, HTTP 503)
     │   ├── CatalogDown       Postgres
@@ -69,6 +70,13 @@ class EmbedderMismatch(InputError):
     reference = "embedder-mismatch"
     exit_code = 5
     http_status = 409
+
+
+class TooLarge(InputError):
+    """More than is accepted at once."""
+
+    reference = "too-large"
+    http_status = 413
 
 
 class AuthError(RedoubtError):

@@ -114,6 +114,7 @@ class GatewaySettings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8460
     top_k: int = Field(8, ge=1, le=100, description="passages considered for an answer")
+    quotes: int = Field(4, ge=1, le=20, description="quotes an answer shows at most")
     candidates: int = Field(100, ge=10, le=1000, description="candidates a search leg, before fusion")
     embed_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for the embedder")
     catalog_timeout_s: float = Field(5.0, gt=0, description="seconds to wait for the catalogue")

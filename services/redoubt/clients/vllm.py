@@ -1,6 +1,8 @@
 """The embedder: one vLLM instance behind OpenAI's `/v1/embeddings`, on a TCP port or a unix socket."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +13,18 @@ from redoubt.errors import EmbedderDown, InputError
 from redoubt.model import Vectors
 
 FIX = "see `redoubt status`"
+_MODEL_FILES = {".safetensors", ".json", ".txt", ".model"}  # weights, tokenizer, configuration; no prose beside them
+
+
+def digest(model: Path) -> str:
+    """Identify a model: "sha256:…" over the names and bytes of its directory's files; reads all of them."""
+    whole = hashlib.sha256()
+    for path in sorted(model.rglob("*")):
+        if path.suffix in _MODEL_FILES and path.is_file():
+            with path.open("rb") as file:
+                part = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{part}  {path.relative_to(model).as_posix()}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
 
 
 class Embedder:
@@ -44,11 +58,18 @@ class Embedder:
         """
         if not texts:
             return np.zeros((0, 0), np.float32)
-        answer = await self._post({"model": self.model, "input": list(texts), "truncate_prompt_tokens": -1})
+        vectors, _ = await self.embed_counted(texts, truncate=True)
+        return vectors
+
+    async def embed_counted(self, texts: Sequence[str], *, truncate: bool) -> tuple[Vectors, int]:
+        """Vectors as `embed` gives them, and how many tokens were read; too long is an `InputError`."""
+        body: dict[str, Any] = {"model": self.model, "input": list(texts), "encoding_format": "float"}
+        answer = await self._post(body | ({"truncate_prompt_tokens": -1} if truncate else {}))
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
-        except (KeyError, TypeError, ValueError) as error:
+            tokens = int(answer.get("usage", {}).get("prompt_tokens", 0))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _garbage("it is not in the form of OpenAI's embeddings") from error
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise _garbage("it has not one vector a text")
@@ -56,7 +77,7 @@ class Embedder:
         if not np.isfinite(vectors).all() or not (norms > 0).all():
             raise _garbage("a vector is not finite, or zero")
         normal: Vectors = vectors / norms
-        return normal
+        return normal, tokens
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         assert self._session is not None, "the embedder must be entered first"
@@ -65,7 +86,7 @@ class Embedder:
                 if response.status >= 500:
                     raise EmbedderDown("the embedder fails", why=f"HTTP {response.status}", fix=FIX, kind="5xx")
                 if response.status >= 400:
-                    raise InputError("the embedder refused the request", why=f"HTTP {response.status}")
+                    raise InputError("the embedder refused the request", why=await _reason(response))
                 found = await response.json()
         except TimeoutError as error:
             raise EmbedderDown(
@@ -78,6 +99,14 @@ class Embedder:
         if not isinstance(found, dict):
             raise _garbage("it is not a JSON object")
         return found
+
+
+async def _reason(response: aiohttp.ClientResponse) -> str:
+    """The server's own words, for the caller whose text it was; they are not logged."""
+    try:
+        return str((await response.json())["error"]["message"])[:300]
+    except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+        return f"HTTP {response.status}"
 
 
 def _garbage(why: str) -> EmbedderDown:

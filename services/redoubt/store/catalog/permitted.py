@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
-from redoubt.model import Generation, Principal, SearchedSource
+from redoubt.model import Citation, Generation, Principal, SearchedSource
 
 _READABLE = "d.acl_id = ANY (ARRAY(SELECT a.id FROM acl a WHERE a.groups && %(groups)s::text[]))"
 
@@ -62,6 +62,16 @@ FROM document d
 JOIN source s ON s.id = d.source_id
 JOIN document_version v ON v.document_id = d.id AND v.number = %(version)s
 WHERE d.id = %(id)s AND {_READABLE}
+"""
+
+_STANDS = f"""
+SELECT c.number
+FROM unnest(%(numbers)s::int[], %(ids)s::uuid[], %(versions)s::int[], %(starts)s::int[], %(quotes)s::text[])
+    AS c (number, id, version, start, quote)
+JOIN document d ON d.id = c.id AND d.version = c.version AND d.deleted_at IS NULL AND {_READABLE}
+JOIN source s ON s.id = d.source_id AND s.removed_at IS NULL
+JOIN document_version v ON v.document_id = c.id AND v.number = c.version
+WHERE substr(v.text, c.start + 1, length(c.quote)) = c.quote
 """
 
 
@@ -152,6 +162,19 @@ async def searched(connection: AsyncConnection[Any], principal: Principal, index
     async with connection.cursor(row_factory=class_row(SearchedSource)) as cursor:
         await cursor.execute(_SEARCHED, {"index": index, "groups": _groups(principal)})
         return await cursor.fetchall()
+
+
+async def standing(connection: AsyncConnection[Any], principal: Principal, citations: Sequence[Citation]) -> set[int]:
+    """The numbers of those citations whose quote stands, at this moment, in a text that the principal may read."""
+    parameters = {
+        "numbers": [citation.number for citation in citations],
+        "ids": [citation.document_id for citation in citations],
+        "versions": [citation.version for citation in citations],
+        "starts": [citation.span.start for citation in citations],
+        "quotes": [citation.quote for citation in citations],
+        "groups": _groups(principal),
+    }
+    return {row[0] for row in await (await connection.execute(_STANDS, parameters)).fetchall()}
 
 
 async def version(connection: AsyncConnection[Any], principal: Principal, id_: UUID, number: int) -> Version | None:
