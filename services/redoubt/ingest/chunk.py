@@ -1,7 +1,9 @@
 """Documents cut into passages: at their structure first, and never beyond what the embedder reads."""
 
+import itertools
 import re
-from bisect import bisect_left, bisect_right
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,9 @@ from tokenizers import Tokenizer
 
 from redoubt.model import ParsedDocument, Section, Span
 
-SMALL = 32  # tokens below which a section joins a neighbour
+SMALL = 32  # tokens below which a section joins a neighbour of its own kind
+MIN_TOKENS = 16  # the least budget that leaves room for title, headings and text
+WINDOW = 65_536  # characters that are counted at once
 CHARS_PER_TOKEN = 16  # a token may stand for any length of text without blanks; a passage may not
 CONTEXT_SHARE = 0.4  # of the budget that title and headings may take, at most
 
@@ -18,7 +22,7 @@ CONTEXT_SHARE = 0.4  # of the budget that title and headings may take, at most
 _CUTS = (
     re.compile(r"\n[ \t]*\n\s*"),
     re.compile(r"\n\s*"),
-    re.compile(r"[.!?…][\"')\]»”’]*\s+(?=\W*[\dA-ZÀ-Þ\u0370-\uffff])|[。！？．｡؟۔।]+[」』”’）]*\s*"),
+    re.compile(r"[.!?…][\"')\]»”’]*\s+(?=\W{0,3}[\dA-ZÀ-Þ\u0370-\uffff])|[。！？．｡؟۔।]+[」』”’）]*\s*"),
     re.compile(r"[;:,–—][\"')\]»”’]*\s+|[、，；：،؛]\s*"),
     re.compile(r"\s+"),
 )
@@ -46,7 +50,7 @@ class _Part:
     page: int | None
     table: bool
     bare: bool  # nothing but its own heading
-    tokens: tuple[tuple[int, int], ...]  # each token's characters in the document
+    starts: "array[int]"  # where each token starts in the document
 
 
 class Chunker:
@@ -59,21 +63,24 @@ class Chunker:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_truncation()  # the file may carry both, and both would falsify every count
         self._tokenizer.no_padding()
-        self._special = self._tokenizer.num_special_tokens_to_add(False)
-        if max_tokens < self._special + 8:
-            raise ValueError(f"a budget of {max_tokens} tokens leaves no room for text")
+        if max_tokens < MIN_TOKENS:
+            raise ValueError(
+                f"a budget of {max_tokens} tokens leaves no room for text; at least {MIN_TOKENS} are needed"
+            )
         self._max_tokens = max_tokens
 
     def chunk(self, parsed: ParsedDocument) -> list[Piece]:
-        """Ordered, disjoint pieces that cover all of the text but white space."""
+        """Ordered, disjoint pieces that cover all of the text but white space.
+
+        About half a millisecond a piece: a long document belongs in a thread.
+        """
         title = self._cut(parsed.title, int(self._max_tokens * CONTEXT_SHARE / 2))
         parts = list(self._parts(parsed))
         spans: list[tuple[Span, tuple[str, ...], int | None]] = []
         for group in self._groups(parts, title):
             heading = _common([p.heading for p in group if not p.bare] or [group[-1].heading])
             budget = self._budget(title, heading)
-            for span in _split(parsed.text, group, budget):
-                spans.append((span, heading, group[0].page))
+            spans += ((span, heading, group[0].page) for span in _split(parsed.text, group, budget))
         return self._pieces(parsed.text, title, spans)
 
     def count(self, text: str) -> int:
@@ -85,24 +92,36 @@ class Chunker:
         for section in (*parsed.sections, None):
             start = section.span.start if section else len(parsed.text)
             if (gap := _trim(parsed.text, at, start)) is not None:
-                yield self._part(parsed.text, gap, None)
+                yield self._part(parsed, gap, None)
             if section is not None:
                 if (span := _trim(parsed.text, start, section.span.end)) is not None:
-                    yield self._part(parsed.text, span, section)
+                    yield self._part(parsed, span, section)
                 at = section.span.end
 
-    def _part(self, text: str, span: Span, section: Section | None) -> _Part:
-        own = text[span.start : span.end]
-        offsets = self._tokenizer.encode(own, add_special_tokens=False).offsets
+    def _part(self, parsed: ParsedDocument, span: Span, section: Section | None) -> _Part:
+        own = parsed.text[span.start : span.end]
         heading = section.heading if section else ()
         return _Part(
             span,
             heading,
             section.page if section else None,
             section is not None and section.kind == "table",
-            "\n" not in own and (own == heading[-1] if heading else False),
-            tuple((a + span.start, b + span.start) for a, b in offsets),
+            own == (heading[-1] if heading else parsed.title),
+            self._starts(parsed.text, span),
         )
+
+    def _starts(self, text: str, span: Span) -> "array[int]":
+        """Where each token of a span starts; a long span in windows, divided where words are."""
+        starts = array("L")
+        at = span.start
+        while at < span.end:
+            end = min(at + WINDOW, span.end)
+            if end < span.end and (blank := text.rfind(" ", at + WINDOW // 2, end)) > 0:
+                end = blank
+            offsets = self._tokenizer.encode(text[at:end], add_special_tokens=False).offsets
+            starts.extend(at + start for start, _ in offsets)
+            at = end
+        return starts
 
     def _groups(self, parts: Sequence[_Part], title: str) -> Iterator[list[_Part]]:
         """Neighbours that belong in one piece: what stands under one heading, and what is too short to stand alone."""
@@ -113,7 +132,7 @@ class Chunker:
                 yield group
                 group, size = [], 0
             group.append(part)
-            size += len(part.tokens)
+            size += len(part.starts)
         if group:
             yield group
 
@@ -123,18 +142,21 @@ class Chunker:
             return False
         if last.heading == part.heading or all(p.bare and _above(p, part) for p in group):
             return True
-        related = _above(group[0], part) or group[0].heading[:-1] == part.heading[:-1]
-        return related and min(size, len(part.tokens)) < min(SMALL, self._max_tokens // 4)
+        if not (_above(group[0], part) or group[0].heading[:-1] == part.heading[:-1]):
+            return False
+        small = min(SMALL, self._max_tokens // 8)
+        # Short neighbours share a piece, but not a whole page of them: that would read as everything and nothing.
+        return size < small or (len(part.starts) < small and size + len(part.starts) <= 3 * self._max_tokens // 4)
 
     def _fits(self, group: Sequence[_Part], size: int, part: _Part, title: str) -> bool:
         if all(p.bare for p in group):
             return True  # a heading goes with what follows, which is split if it must be
         heading = _common([p.heading for p in (*group, part)])
-        return size + len(part.tokens) <= self._budget(title, heading)
+        return size + len(part.starts) <= self._budget(title, heading)
 
     def _budget(self, title: str, heading: tuple[str, ...]) -> int:
         """Tokens that are left for the text beside title and heading path."""
-        return self._max_tokens - self.count(self._context(title, heading, "")) - 1
+        return max(1, self._max_tokens - self.count(self._context(title, heading, "")) - 1)
 
     def _context(self, title: str, heading: tuple[str, ...], text: str) -> str:
         """What is embedded before the text; a heading that the text begins with is not said twice."""
@@ -203,32 +225,35 @@ def _trim(text: str, start: int, end: int) -> Span | None:
 def _split(text: str, group: Sequence[_Part], budget: int) -> Iterator[Span]:
     """Spans of about equal size, each within the budget, cut at the best place that leaves it well filled."""
     start, end = group[0].span.start, group[-1].span.end
-    tokens = [token for part in group for token in part.tokens]
-    starts = [a for a, _ in tokens]
-    table = group[-1].table
+    starts = array("L", itertools.chain.from_iterable(part.starts for part in group))
+    rows = group[-1].table
     while start < end:
         first = bisect_left(starts, start)
-        left = len(tokens) - first
+        left = len(starts) - first
         furthest = min(end, start + budget * CHARS_PER_TOKEN)
         if left > budget:
             furthest = min(furthest, max(starts[first + budget], start + 1))
         if furthest < end:
             # Equal shares: a document one sentence too long is not cut into a full piece and that sentence.
-            share = -(-left // -(-left // budget)) if left > budget else left
-            wanted = starts[min(first + share // 2, len(starts) - 1)] if share // 2 else start + 1
-            furthest = _best_cut(text, start, min(wanted, furthest), furthest, table=table)
+            share = left // -(-left // budget) if left > budget else left
+            wanted = min(starts[first + share - 1] if share > 1 else start + 1, furthest)
+            furthest = _best_cut(text, start, wanted, furthest, rows=rows)
         if (span := _trim(text, start, furthest)) is not None:
             yield span
         start = furthest
 
 
-def _best_cut(text: str, start: int, wanted: int, furthest: int, *, table: bool) -> int:
-    """The last cut of the best kind between the wanted and the furthest place; within a word if there is none."""
-    for cut in (_ROWS, *_CUTS[2:]) if table else _CUTS:
-        found = [m.end() for m in cut.finditer(text, start, min(len(text), furthest + 1)) if m.end() <= furthest]
-        at = bisect_right(found, max(wanted, start)) if found else 0
-        if found and (at < len(found) or (table and cut is _ROWS and found[-1] > start)):
-            return found[-1]
+def _best_cut(text: str, start: int, wanted: int, furthest: int, *, rows: bool) -> int:
+    """The cut of the best kind nearest to where it is wanted; within a word if there is no other.
+
+    Prose has to fill half of what is wanted; a row is divided only if it is too long for a piece of its own.
+    """
+    least = start + (wanted - start) // 2
+    for cut in (_ROWS, *_CUTS[2:]) if rows else _CUTS:
+        found = [m.end() for m in cut.finditer(text, start, furthest + 1) if start < m.end() <= furthest]
+        filled = [at for at in found if at > least]
+        if filled or (found and cut is _ROWS):
+            return min(filled or found[-1:], key=lambda at: abs(at - wanted))
     return furthest
 
 

@@ -41,10 +41,48 @@ CONFIGS = {
     "yi": "yiddish",
 }
 # Told apart offline. Those with a configuration, and those that would be mistaken for one of them.
-_CANDIDATES = (
-    "ar ca cs da de el en es et eu fa fi fr ga he hi hr hu id it ja ko lt lv ne nl no pl pt ro ru sk sl sr sv ta tr "
-    "uk vi zh"
-).split()
+_CANDIDATES = [
+    "ar",
+    "ca",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "ga",
+    "he",
+    "hi",
+    "hr",
+    "hu",
+    "id",
+    "it",
+    "ja",
+    "ko",
+    "lt",
+    "lv",
+    "ne",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sk",
+    "sl",
+    "sr",
+    "sv",
+    "ta",
+    "tr",
+    "uk",
+    "vi",
+    "zh",
+]
 _SAMPLE = 3000  # characters
 _MIN_LETTERS = 60
 _MIN_CONFIDENCE = 0.9
@@ -53,9 +91,8 @@ _MIN_CONFIDENCE = 0.9
 def text_search_config(parsed: ParsedDocument, override: str | None = None) -> str:
     """A configuration's name; `override` is a source's rule: a configuration's name, or an ISO 639-1 code."""
     for said in (override, parsed.language):
-        if said:
-            said = said.strip().lower()
-            return said if said in CONFIGS.values() else CONFIGS.get(said[:2], SIMPLE)
+        if name := (said or "").strip().lower():
+            return name if name in CONFIGS.values() else CONFIGS.get(name[:2], SIMPLE)
     return CONFIGS.get(detect(parsed.text), SIMPLE)
 
 

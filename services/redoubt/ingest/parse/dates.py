@@ -32,7 +32,7 @@ def _read(text: str) -> datetime | None:
         pass
     for form in _FORMS:
         try:
-            return datetime.strptime(text, form)  # noqa: DTZ007  the caller adds the zone
+            return datetime.strptime(text, form)
         except ValueError:
             continue
     return parsedate_to_datetime(text)

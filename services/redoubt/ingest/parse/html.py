@@ -14,21 +14,104 @@ from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument
 
 _SKIPPED = frozenset(
-    "head script style nav noscript template svg math iframe object embed canvas audio video map "
-    "button select datalist input textarea dialog -comment".split()
+    {
+        "head",
+        "script",
+        "style",
+        "nav",
+        "noscript",
+        "template",
+        "svg",
+        "math",
+        "iframe",
+        "object",
+        "embed",
+        "canvas",
+        "audio",
+        "video",
+        "map",
+        "button",
+        "select",
+        "datalist",
+        "input",
+        "textarea",
+        "dialog",
+        "-comment",
+    }
 )
 _BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer "
-    "form header hr html legend li main ol p section summary table tbody td tfoot th thead tr ul".split()
+    {
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "header",
+        "hr",
+        "html",
+        "legend",
+        "li",
+        "main",
+        "ol",
+        "p",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    }
 )
 _HEADINGS = {f"h{n}": n for n in range(1, 7)}
 _HIDING = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:font-size|opacity)\s*:\s*0(?![.\d])", re.IGNORECASE
 )
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)|<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
+_RAW = {"script": "</script", "style": "</style", "textarea": "</textarea", "title": "</title"}
 # Elements that may be left open without nesting any deeper.
 _FLAT = frozenset(
-    "area base br col embed hr img input link meta source track wbr p li dt dd option tr td th thead tbody tfoot".split()
+    {
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "source",
+        "track",
+        "wbr",
+        "p",
+        "li",
+        "dt",
+        "dd",
+        "option",
+        "tr",
+        "td",
+        "th",
+        "thead",
+        "tbody",
+        "tfoot",
+    }
 )
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""")
 _DATES = (
@@ -78,10 +161,17 @@ def fragment(source: str) -> str:
 
 def _depth(source: str) -> int:
     """How deep elements nest, at most: parsers take the square of it in time, so it is told before parsing."""
-    depth = deepest = 0
-    for match in _TAG.finditer(source):
-        close, tag = match[1], match[2]
-        if tag and tag.lower() not in _FLAT:
+    source = source.lower()
+    depth = deepest = at = 0
+    while match := _TAG.search(source, at):
+        comment, close, tag = match.groups()
+        at = match.end()
+        if comment or (tag in _RAW and not close):
+            # What stands in there is no markup.
+            at = source.find("-->" if comment else _RAW[tag], at)
+            if at < 0:
+                break
+        elif tag not in _FLAT and tag not in _RAW:
             depth = max(0, depth - 1) if close else depth + 1
             deepest = max(deepest, depth)
     return deepest

@@ -1,13 +1,14 @@
 """PDF: text by page, with headings told by their size and words mended at line ends."""
 
 import ctypes
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pypdfium2 as pdfium
-import pypdfium2.raw as raw
+from pypdfium2 import raw
 
 from redoubt.errors import DocumentRejected
 from redoubt.ingest.parse.clean import clean
@@ -118,7 +119,7 @@ def _without_running_heads(lines: list[_Line]) -> list[_Line]:
     dropped: set[int] = set()
     for line in edges:
         shape = _DIGITS.sub("#", line.text)
-        if shape in repeated and (shape in seen or "#" in shape and len(shape) < 20):
+        if shape in repeated and (shape in seen or ("#" in shape and len(shape) < 20)):
             dropped.add(id(line))
         seen.add(shape)
     return [line for line in lines if id(line) not in dropped]
@@ -133,53 +134,36 @@ def _write(lines: list[_Line], draft: Draft) -> None:
     levels = {size: min(level, MAX_LEVELS) for level, size in enumerate(larger, 1)}
     pitch = _pitch(lines, body)
     words = {word.lower() for line in lines for word in _WORD.findall(line.text)}
-
-    paragraph: list[str] = []
-    heading: list[str] = []
-    last: _Line | None = None
-    for line in lines:
-        level = levels.get(line.size)
-        apart = (
-            last is None
-            or line.page != last.page
-            or line.size != last.size
-            or not 0 < last.top - line.top <= max(pitch, line.size) * PARAGRAPH_RATIO
-        )
-        if apart or _ITEM.match(line.text):
-            _flush(draft, heading, paragraph, levels, last, words)
-        (heading if level else paragraph).append(line.text)
-        last = line
-    _flush(draft, heading, paragraph, levels, last, words)
-
-
-def _flush(
-    draft: Draft,
-    heading: list[str],
-    paragraph: list[str],
-    levels: dict[float, int],
-    last: _Line | None,
-    words: set[str],
-) -> None:
-    if last is None:
-        return
-    if heading:
-        text = join(heading, words)
-        if len(text) <= MAX_HEADING:
-            draft.heading(levels[last.size], text, last.page)
+    for block in _blocks(lines, pitch):
+        first = block[0]
+        text = join([line.text for line in block], words)
+        if first.size in levels and len(text) <= MAX_HEADING:
+            draft.heading(levels[first.size], text, first.page)
         else:
-            draft.add(text, page=last.page)
-    if paragraph:
-        item = _ITEM.match(paragraph[0])
-        draft.add(join(paragraph, words), page=last.page, gap="\n" if item else "\n\n")
-    heading.clear()
-    paragraph.clear()
+            draft.add(text, page=first.page, gap="\n" if _ITEM.match(text) else "\n\n")
+
+
+def _blocks(lines: list[_Line], pitch: float) -> Iterator[list[_Line]]:
+    """Lines of one size that follow each other closely; each list item by itself."""
+    block: list[_Line] = []
+    for line in lines:
+        if block:
+            last = block[-1]
+            step = last.top - line.top
+            close = line.page == last.page and line.size == last.size and step > 0
+            if not close or step > max(pitch, line.size) * PARAGRAPH_RATIO or _ITEM.match(line.text):
+                yield block
+                block = []
+        block.append(line)
+    if block:
+        yield block
 
 
 def _pitch(lines: list[_Line], body: float) -> float:
     """The usual distance of two lines of body text, points."""
     distances = Counter(
         round(above.top - below.top, 1)
-        for above, below in zip(lines, lines[1:], strict=False)
+        for above, below in itertools.pairwise(lines)
         if above.page == below.page and above.size == below.size == body and 0 < above.top - below.top < 3 * body
     )
     return max(distances, key=lambda d: (distances[d], -d), default=0.0)

@@ -89,7 +89,8 @@ class Sandbox:
                 theirs.close()
             outcome = await self._outcome(line, control)
             if outcome["outcome"] == "done":
-                return await _off_loop(os.fstat(result).st_size, _read, result)
+                document: ParsedDocument = await _off_loop(os.fstat(result).st_size, _read, result)
+                return document
             raise self._verdict(outcome)
         finally:
             line.close()

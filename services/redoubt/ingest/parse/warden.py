@@ -61,14 +61,15 @@ def main(descriptor: int, parent: int, parser: str) -> None:
                 with suppress(BaseException):
                     control.close()
                     _die_with(warden)
-                    _guard(json.loads(message), *descriptors, parse)
+                    _guard(json.loads(message), descriptors, parse)
                 os._exit(0)
             for number in descriptors:
                 os.close(number)
 
 
-def _guard(request: dict[str, Any], line: int, source: int, result: int, parse: Parser) -> None:
-    """Fork the parser, wait for it, and tell on `line` how it ended."""
+def _guard(request: dict[str, Any], descriptors: list[int], parse: Parser) -> None:
+    """Fork the parser, wait for it, and tell how it ended on the first of the descriptors."""
+    line, source, result = descriptors
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     guard = os.getpid()
     alive, held = os.pipe()  # the parser holds the other end for as long as it lives
