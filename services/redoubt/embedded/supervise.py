@@ -161,7 +161,7 @@ class Supervisor:
             self._reap()
             known = None
             delay = FIRST_DELAY_S if time.monotonic() - begun > HEALTHY_S else delay
-            child.detail = f"restarts in {delay:.1f} s"
+            child.detail += f"; restarts in {delay:.1f} s"
             self._save()
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
             delay = min(delay * 2, LAST_DELAY_S)
@@ -238,7 +238,8 @@ class Supervisor:
         popen = self._owned.pop(known.pid, None)
         how = process.ending(None if popen is None else await asyncio.to_thread(popen.wait))
         lines = process.tail(service.log, since=since)
-        child.state, child.pid, child.started, child.ready_at = "crashed", None, None, None
+        child.state, child.detail = "crashed", how
+        child.pid, child.started, child.ready_at = None, None, None
         child.last_crash = Crash(at=time.time(), how=how, log=lines)
         self._save()
         self._log.error("ended unasked", process=service.name, how=how, log=lines)
