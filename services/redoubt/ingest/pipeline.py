@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from redoubt.errors import DocumentRejected
+from redoubt.errors import DocumentRejected, EmbedderMismatch
 from redoubt.ingest import access
 from redoubt.ingest.chunk import Chunker, Piece
 from redoubt.ingest.embed import Batcher
@@ -48,6 +48,7 @@ class Tools:
     chunker: Chunker
     batcher: Batcher
     metrics: IngestMetrics
+    digest: str  # of the embedder that runs
 
 
 async def bring_in(tools: Tools, feed: Feed, path: str) -> None:
@@ -117,12 +118,23 @@ async def _write(
         document_id, number = await documents.put(tx, version)
         document = DocumentVersion(document_id, number, parsed.title, acl, config)
         for generation in await indexes.generations(tx, feed.index, "live", "building", "ready"):
+            if generation.embedder_digest != tools.digest:
+                raise EmbedderMismatch(
+                    f"index {feed.index!r} was built with another embedder than the one that runs",
+                    why=f"generation {generation.number} holds vectors of {generation.embedder}",
+                    fix=f"serve that model again, or run `redoubt index reindex {feed.index}` and swap when it is ready",
+                )
             await place(tools.store, tx, generation, document, pieces, vectors)
         await backlog.settle(tx, feed.id, entry.path, None)
 
 
 async def place(
-    store: Store, tx: Transaction, generation: Generation, document: DocumentVersion, pieces: list[Piece], vectors: Vectors
+    store: Store,
+    tx: Transaction,
+    generation: Generation,
+    document: DocumentVersion,
+    pieces: list[Piece],
+    vectors: Vectors,
 ) -> None:
     """Put a document's chunks into one generation and note that it holds them."""
     chunks = [

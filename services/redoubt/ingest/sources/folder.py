@@ -1,3 +1,4 @@
+# ruff: noqa: PTH, ASYNC240 (names are bytes here: pathlib knows only text)
 """A folder as a source: recursive, filtered by patterns, watched where the system can, never followed out of."""
 
 import asyncio
@@ -45,10 +46,16 @@ class FolderConfig(_Part):
     root: Path | None = Field(None, description="the folder; given on the command line instead, as a rule")
     include: tuple[str, ...] = Field(("**/*",), description="patterns of the files that are documents")
     exclude: tuple[str, ...] = Field(("**/.*", "**/.*/**", "**/~$*"), description="patterns of those that are not")
-    sidecars: bool = Field(False, description="whether NAME.EXT.meta.toml may replace the pattern's groups and the date")
+    sidecars: bool = Field(
+        False, description="whether NAME.EXT.meta.toml may replace the pattern's groups and the date"
+    )
     acl: tuple[AclRule, ...] = Field((), description="who may read: the first pattern that matches; none: nobody")
-    language: tuple[LanguageRule, ...] = Field((), description="how to analyse: the first pattern that matches; else detected")
-    max_bytes: int | None = Field(None, ge=1, description="largest accepted file, bytes; the worker's limit if left out")
+    language: tuple[LanguageRule, ...] = Field(
+        (), description="how to analyse: the first pattern that matches; else detected"
+    )
+    max_bytes: int | None = Field(
+        None, ge=1, description="largest accepted file, bytes; the worker's limit if left out"
+    )
 
     @field_validator("include", "exclude")
     @classmethod
@@ -180,7 +187,10 @@ class Folder:
             raise Vanished from error
         except OSError as error:
             raise DocumentRejected(
-                Reason.UNREADABLE, "the file cannot be opened", why=os.strerror(error.errno or 0), fix="check its permissions"
+                Reason.UNREADABLE,
+                "the file cannot be opened",
+                why=os.strerror(error.errno or 0),
+                fix="check its permissions",
             ) from error
         with os.fdopen(descriptor, "rb") as file:
             before = os.fstat(file.fileno())

@@ -62,7 +62,8 @@ async def of_source(connection: AsyncConnection[Any], source_id: UUID) -> list[P
     """A source's whole backlog."""
     async with connection.cursor(row_factory=class_row(Pending)) as cursor:
         await cursor.execute(
-            "SELECT path, kind, stamp, changed_at, attempts, state, reason FROM pending WHERE source_id = %s", (source_id,)
+            "SELECT path, kind, stamp, changed_at, attempts, state, reason FROM pending WHERE source_id = %s",
+            (source_id,),
         )
         return await cursor.fetchall()
 

@@ -48,7 +48,8 @@ async def acl_id(tx: AsyncConnection[Any], groups: Sequence[str] | None) -> int 
 async def known(connection: AsyncConnection[Any], source_id: UUID) -> list[tuple[UUID, str, str, bytes, int]]:
     """(id, path, stamp, content hash, size) of a source's documents."""
     found = await connection.execute(
-        "SELECT id, path, stamp, content_hash, size FROM document WHERE source_id = %s AND deleted_at IS NULL", (source_id,)
+        "SELECT id, path, stamp, content_hash, size FROM document WHERE source_id = %s AND deleted_at IS NULL",
+        (source_id,),
     )
     return await found.fetchall()
 

@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 from redoubt.errors import Conflict, InputError, NotFound
 from redoubt.model import Generation
 
+DEFAULT_TUNING = (0.5, 0.5)  # α and the refusal threshold of an index before its own evaluation
 _COLUMNS = "g.id, i.name AS index, g.number, g.backend, g.embedder, g.embedder_digest, g.dimensions, g.max_tokens"
 
 
@@ -52,7 +53,9 @@ async def id_of(connection: AsyncConnection[Any], name: str) -> UUID:
     """The index's id."""
     row = await (await connection.execute("SELECT id FROM index WHERE name = %s", (name,))).fetchone()
     if row is None:
-        raise NotFound(f"there is no index {name!r}", fix="see `redoubt index status`, or make it with `redoubt index create`")
+        raise NotFound(
+            f"there is no index {name!r}", fix="see `redoubt index status`, or make it with `redoubt index create`"
+        )
     return UUID(str(row[0]))
 
 
@@ -63,11 +66,15 @@ async def create(
     try:
         async with tx.transaction():
             row = await (
-                await tx.execute("INSERT INTO index (name) VALUES (%s) ON CONFLICT (name) DO NOTHING RETURNING id", (name,))
+                await tx.execute(
+                    "INSERT INTO index (name) VALUES (%s) ON CONFLICT (name) DO NOTHING RETURNING id", (name,)
+                )
             ).fetchone()
     except CheckViolation as error:
         raise InputError(
-            f"{name!r} is no name for an index", why="a-z, 0-9, - and _ only, at most 63 characters", fix="choose another"
+            f"{name!r} is no name for an index",
+            why="a-z, 0-9, - and _ only, at most 63 characters",
+            fix="choose another",
         ) from error
     if row is None:
         if missing_ok:
@@ -87,7 +94,9 @@ async def add_generation(
     index_id = await id_of(tx, index)
     await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
     building = await (
-        await tx.execute("SELECT number FROM generation WHERE index_id = %s AND state IN ('building', 'ready')", (index_id,))
+        await tx.execute(
+            "SELECT number FROM generation WHERE index_id = %s AND state IN ('building', 'ready')", (index_id,)
+        )
     ).fetchone()
     if building is not None:
         raise Conflict(
@@ -141,7 +150,8 @@ async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = 
     if kind == "rollback":
         row = await (
             await tx.execute(
-                "SELECT previous_generation_id FROM index WHERE id = %s AND previous_generation_id IS NOT NULL", (index_id,)
+                "SELECT previous_generation_id FROM index WHERE id = %s AND previous_generation_id IS NOT NULL",
+                (index_id,),
             )
         ).fetchone()
         lacking = Conflict(
@@ -150,7 +160,8 @@ async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = 
     else:
         row = await (
             await tx.execute(
-                "SELECT id FROM generation WHERE index_id = %s AND state = 'ready' ORDER BY number DESC LIMIT 1", (index_id,)
+                "SELECT id FROM generation WHERE index_id = %s AND state = 'ready' ORDER BY number DESC LIMIT 1",
+                (index_id,),
             )
         ).fetchone()
         lacking = Conflict(

@@ -76,7 +76,9 @@ async def add(
     if index_row is None:
         raise NotFound(f"there is no index {index!r}", fix=f"make it with `redoubt index create {index}`")
     existing = await (
-        await tx.execute("SELECT config, index_id, removed_at, objective_seconds FROM source WHERE name = %s FOR UPDATE", (name,))
+        await tx.execute(
+            "SELECT config, index_id, removed_at, objective_seconds FROM source WHERE name = %s FOR UPDATE", (name,)
+        )
     ).fetchone()
     values = {"name": name, "config": json.dumps(config), "index": index_row[0], "objective": objective_seconds}
     if existing is None:
@@ -88,11 +90,15 @@ async def add(
             )
         except CheckViolation as error:
             raise InputError(
-                f"{name!r} is no name for a source", why="letters, digits, '.', '_' and '-', at most 63", fix="give one with --name"
+                f"{name!r} is no name for a source",
+                why="letters, digits, '.', '_' and '-', at most 63",
+                fix="give one with --name",
             ) from error
     elif existing[2] is not None:
         raise Conflict(
-            f"source {name!r} is being removed", why="its documents are still being taken out", fix="try again in a moment"
+            f"source {name!r} is being removed",
+            why="its documents are still being taken out",
+            fix="try again in a moment",
         )
     elif existing[1] != index_row[0]:
         raise Conflict(f"source {name!r} feeds another index", fix="remove it there first, or choose another name")
@@ -116,7 +122,9 @@ async def add(
 async def remove(tx: AsyncConnection[Any], name: str) -> None:
     """Hide a source's documents at once; the worker then takes them out."""
     row = await (
-        await tx.execute("UPDATE source SET removed_at = now() WHERE name = %s AND removed_at IS NULL RETURNING id", (name,))
+        await tx.execute(
+            "UPDATE source SET removed_at = now() WHERE name = %s AND removed_at IS NULL RETURNING id", (name,)
+        )
     ).fetchone()
     if row is None:
         raise NotFound(f"there is no source {name!r}", fix="see `redoubt source list`")
