@@ -96,6 +96,11 @@ def text_search_config(parsed: ParsedDocument, override: str | None = None) -> s
     return CONFIGS.get(detect(parsed.text), SIMPLE)
 
 
+def load() -> None:
+    """Load the model, about a second, before the first document has to wait for it."""
+    _identifier()
+
+
 def detect(text: str) -> str:
     """The ISO 639-1 code that a text reads like; empty if that cannot be told with confidence."""
     middle = len(text) // 2

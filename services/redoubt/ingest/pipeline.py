@@ -122,7 +122,7 @@ async def _write(
                 raise EmbedderMismatch(
                     f"index {feed.index!r} was built with another embedder than the one that runs",
                     why=f"generation {generation.number} holds vectors of {generation.embedder}",
-                    fix=f"serve that model again, or run `redoubt index reindex {feed.index}` and swap when it is ready",
+                    fix=f"serve that model again, or run `redoubt index reindex {feed.index}`, then swap",
                 )
             await place(tools.store, tx, generation, document, pieces, vectors)
         await backlog.settle(tx, feed.id, entry.path, None)

@@ -146,7 +146,7 @@ def _body(body: etree._Element, styles: dict[str, _Style], draft: Draft) -> str:
             draft.heading(level + (1 if title else 0), text)
         elif text:
             listed = style.listed or (properties is not None and properties.find(f"{_W}numPr") is not None)
-            draft.add(f"- {text}" if listed else text, gap="\n" if listed else "\n\n")
+            draft.add(f"- {text}" if listed else text, item=listed)
     return title
 
 

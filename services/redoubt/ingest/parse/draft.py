@@ -27,7 +27,7 @@ class Draft:
         self._path: list[tuple[int, str]] = []  # level, heading
         self._first_heading = ""
         self._sections: list[Section] = []
-        self._bare = False  # the last section is a heading without a body yet
+        self._item = False  # the last block was a list's item
         self._closed = True  # the next block starts a section
 
     def heading(self, level: int, text: str, page: int | None = None) -> None:
@@ -40,27 +40,26 @@ class Draft:
             self._path.pop()
         self._path.append((level, text[:MAX_TITLE]))
         self._start(text, "prose", page)
-        self._bare = True
+        self._item = False
 
-    def add(self, text: str, kind: Kind = "prose", page: int | None = None, gap: str = "\n\n") -> None:
-        """A block of text; `gap` stands between it and the block before, if that is of the same section."""
+    def add(self, text: str, kind: Kind = "prose", page: int | None = None, *, item: bool = False) -> None:
+        """A block of text, a blank line below the last one; items of a list follow each other directly."""
         text = clean(text).strip("\n").rstrip()
         if not text.strip():
             return
         last = self._sections[-1] if self._sections and not self._closed else None
-        if last and last.page == page and (self._bare or last.kind == kind):
-            self._append(gap if not self._bare else "\n\n", text)
+        if last and (last.page, last.kind) == (page, kind):
+            self._append("\n" if (item and self._item) or kind == "table" else "\n\n", text)
             self._sections[-1] = Section(Span(last.span.start, self._length), last.heading, page, kind)
         else:
             self._start(text, kind, page)
-        self._bare = False
+        self._item = item
 
     def rows(self, lines: list[str], page: int | None = None) -> None:
         """The rows of one table, each carrying its header's names; two tables in a row stay two sections."""
-        if not self._bare and self._sections and self._sections[-1].kind == "table":
-            self._closed = True
+        self._closed = True
         for line in lines:
-            self.add(one_line(line), "table", page, gap="\n")
+            self.add(one_line(line), "table", page)
 
     def finish(self, *, title: str = "", as_of: datetime | None = None, language: str | None = None) -> ParsedDocument:
         """The document. The title falls back to the first heading, then to the file's name."""

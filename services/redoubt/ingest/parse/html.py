@@ -282,7 +282,7 @@ class _Walk:
         if text:
             indent = "  " * (len(self._lists) - 1) if self._lists else ""
             lead = self._marker or ("  " if self._lists else "")
-            self._draft.add(indent + lead + text, gap="\n" if self._marker else "\n\n")
+            self._draft.add(indent + lead + text, item=bool(self._marker))
             self._marker = ""
 
     def _table(self, node: LexborNode, rows: list[list[str]]) -> None:

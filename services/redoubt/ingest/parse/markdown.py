@@ -18,11 +18,12 @@ from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument
 
 MAX_FRONT_MATTER = 65_536  # characters
+MAX_NESTING = 60  # quotes and lists in each other; beyond it markdown-it drops what they hold
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)??(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _DATES = ("as_of", "date", "updated", "modified", "lastmod", "last_modified", "published", "created")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+_MARKDOWN = MarkdownIt("commonmark", {"html": True, "maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
 
 
 def parse(data: bytes, name: str, limits: Limits) -> ParsedDocument:
@@ -30,7 +31,11 @@ def parse(data: bytes, name: str, limits: Limits) -> ParsedDocument:
     source = clean(decode(data))
     meta, body = front_matter(source)
     draft = Draft(name, limits)
-    _Walk(draft).tokens(_MARKDOWN.parse(body))
+    tokens = _MARKDOWN.parse(body)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        draft.add(body)  # no one writes this; nothing of it is lost
+    else:
+        _Walk(draft).tokens(tokens)
     title, language = meta.get("title"), meta.get("language", meta.get("lang"))
     return draft.finish(
         title=title if isinstance(title, str) else "",
@@ -45,7 +50,7 @@ def front_matter(source: str) -> tuple[dict[str, Any], str]:
     if not match:
         return {}, source
     try:
-        meta = yaml.safe_load(match[1] or "")
+        meta = yaml.load(match[1] or "", yaml.BaseLoader)  # plain strings: "no" is a language, a bad date harmless
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}, source
     return (meta, source[match.end() :]) if isinstance(meta, dict) else ({}, source)
@@ -90,7 +95,7 @@ class _Walk:
     def _paragraph(self, text: str, *, tight: bool) -> None:
         indent = "  " * (len(self._lists) - 1) if self._lists else ""
         lead = self._marker or ("  " if self._lists else "")
-        self._draft.add(indent + lead + text, gap="\n" if tight else "\n\n")
+        self._draft.add(indent + lead + text, item=tight or bool(self._marker))
         self._marker = ""
 
 

@@ -140,7 +140,7 @@ def _write(lines: list[_Line], draft: Draft) -> None:
         if first.size in levels and len(text) <= MAX_HEADING:
             draft.heading(levels[first.size], text, first.page)
         else:
-            draft.add(text, page=first.page, gap="\n" if _ITEM.match(text) else "\n\n")
+            draft.add(text, page=first.page, item=_ITEM.match(text) is not None)
 
 
 def _blocks(lines: list[_Line], pitch: float) -> Iterator[list[_Line]]:

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH, ASYNC240 (names are bytes here: pathlib knows only text)
+# ruff: noqa: PTH115, PTH116, PTH118, ASYNC240, D301  (names are bytes here: pathlib knows only text)
 """A folder as a source: recursive, filtered by patterns, watched where the system can, never followed out of."""
 
 import asyncio

@@ -192,3 +192,46 @@ async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = 
     now = await live(tx, index)
     assert now is not None
     return now
+
+
+async def drop(tx: AsyncConnection[Any], index: str, number: int | None) -> list[Generation]:
+    """Take an index, or one generation of it, out of the catalogue; returns what the store has to drop."""
+    index_id = await id_of(tx, index)
+    await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
+    every = await generations(tx, index, "building", "ready", "live", "retired")
+    if number is not None:
+        chosen = [generation for generation in every if generation.number == number]
+        if not chosen:
+            raise NotFound(f"index {index!r} has no generation {number}", fix="see `redoubt index status`")
+        now = await live(tx, index)
+        if now is not None and now.number == number:
+            raise Conflict(
+                f"generation {number} of index {index!r} is the live one",
+                fix=f"`redoubt index swap {index}` or `rollback` first",
+            )
+        ids = [generation.id for generation in chosen]
+        await tx.execute(
+            "UPDATE index SET previous_generation_id = NULL WHERE previous_generation_id = ANY (%s)", (ids,)
+        )
+        await tx.execute("DELETE FROM indexed WHERE generation_id = ANY (%s)", (ids,))
+        await tx.execute("UPDATE generation SET state = 'dropped', state_at = now() WHERE id = ANY (%s)", (ids,))
+        return chosen
+    fed = await (
+        await tx.execute("SELECT count(*) FROM source WHERE index_id = %s AND removed_at IS NULL", (index_id,))
+    ).fetchone()
+    if fed and fed[0]:
+        raise Conflict(
+            f"index {index!r} is fed by {fed[0]} sources",
+            why="it would be filled again",
+            fix="`redoubt source remove` them first",
+        )
+    await tx.execute(
+        "UPDATE index SET live_generation_id = NULL, previous_generation_id = NULL WHERE id = %s", (index_id,)
+    )
+    await tx.execute("DELETE FROM indexed WHERE generation_id = ANY (%s)", ([generation.id for generation in every],))
+    await tx.execute("DELETE FROM document WHERE source_id IN (SELECT id FROM source WHERE index_id = %s)", (index_id,))
+    await tx.execute("DELETE FROM pending WHERE source_id IN (SELECT id FROM source WHERE index_id = %s)", (index_id,))
+    await tx.execute("DELETE FROM source WHERE index_id = %s", (index_id,))
+    await tx.execute("DELETE FROM release WHERE index_id = %s", (index_id,))
+    await tx.execute("DELETE FROM index WHERE id = %s", (index_id,))
+    return every
