@@ -60,14 +60,16 @@ class Progress:
                 self._say(name, f"{name} {shown}" + (f" after {duration(took)}" if shown == "ready" else ""), detail)
         self._draw(table)
 
-    def documents(self, searchable: int, pending: int, failed: int) -> None:
+    def documents(self, searchable: int, pending: int, failed: int, *, scanning: bool) -> None:
         """How many documents can be found, are on the way, and are parked."""
         total = searchable + pending + failed
-        self._say(
-            "documents", f"{searchable} of {total} documents searchable" + (f", {failed} failed" if failed else "")
-        )
+        text = f"{searchable} of {total} documents searchable"
+        if failed:
+            text += f", {failed} failed"
+        if scanning:
+            text += ", still looking"
+        self._say("documents", text)
         bar = ProgressBar(total=max(total, 1), completed=searchable + failed, width=40)
-        text = f"{searchable} searchable, {pending} pending, {failed} failed"
         self._draw(Group(bar, Text(f"{text}  {duration(time.time() - self._began)}")))
 
     def _draw(self, renderable: RenderableType) -> None:

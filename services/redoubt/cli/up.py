@@ -2,29 +2,26 @@
 
 import asyncio
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from redoubt import settings
-from redoubt.cli import output
+from redoubt.cli import documents, output
 from redoubt.cli.exits import Exit
 from redoubt.cli.progress import Progress
-from redoubt.embedded import check, start, stop
-from redoubt.embedded.lock import Locked, holder, locked
-from redoubt.embedded.process import alive
+from redoubt.cli.starting import begin, starting, wait_ready
+from redoubt.embedded import stop
 from redoubt.embedded.services import ORDER
-from redoubt.embedded.state import Layout, SiteState, read
-from redoubt.errors import Conflict, Environment, RedoubtError, Unavailable
-
-DEFAULT_PORT = 8460
-PATIENCE_S = 300.0  # for a start; the embedder takes most of it
-GIVE_UP_CRASHES = 3  # of one process that was never ready
+from redoubt.embedded.state import Layout
+from redoubt.errors import InputError
+from redoubt.store.catalog.sources import SourceStatus
 
 
-def up(  # noqa: PLR0917
+def up(
     docs: Annotated[
         list[Path] | None,
         typer.Option("--docs", "-d", exists=True, file_okay=False, resolve_path=True, help="A folder; repeatable."),
@@ -51,117 +48,95 @@ def up(  # noqa: PLR0917
     `redoubt up --docs ~/handbook` · `redoubt up --docs ~/hr --group hr` · `redoubt up --json | jq -r .key`
     """
     out = output.writer(json)
-    layout = Layout(settings.home())
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(layout.lock("up")))
-        except Locked as error:
-            who = holder(layout.lock("up"))
-            raise Conflict(
-                f"another `redoubt up` is at work on {layout.home}",
-                why=f"it is process {who.pid}" if who else "it has just begun",
-                fix="wait for it, or set REDOUBT_HOME for a second site",
-            ) from error
-        except OSError:
-            pass  # the preflight says what is wrong with the home
-        state = begin(layout, port, name, out)
-        wait_ready(layout, out, ("postgres", "catalog") if detach else ORDER)
+    result = bring_up(Wanted(docs or [], name, group or [], acl_file, port, detach), Layout(settings.home()), out)
     out.record(
-        {
-            "url": f"http://127.0.0.1:{state.port}",
-            "key": layout.key.read_text("ascii").strip(),
-            "home": layout.home,
-        },
-        {"url": "address", "key": "key", "home": "home"},
+        result,
+        {"url": "address", "key": "key", "home": "home", "documents": "documents searchable", "failed": "failed"},
     )
+    show_sources(out, result["sources"])
+    show_next(out, result)
 
 
-def begin(layout: Layout, port: int | None, name: str, out: output.Writer) -> SiteState:
-    """Check this machine and start a supervisor, unless one is at work; returns the site's state."""
-    before = read(layout)
-    if before is not None and start.supervised(layout) and before.phase not in ("stopping", "stopped", "failed"):
-        if port not in (None, before.port):
-            raise Conflict(
-                f"the site in {layout.home} runs on port {before.port} already",
-                fix=f"leave out --port, or `redoubt down` first and then `redoubt up --port {port}`",
-            )
-        return before
-    running = before is not None and any(alive(child.identity) for child in before.children.values())
-    chosen = port or (before.port if before else DEFAULT_PORT)
-    chosen_name = name or (before.name if before else layout.home.name)
-    if not running:
-        preflight(layout, chosen, out)
-    layout.prepare()
-    start.start(layout, chosen, chosen_name)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        state = read(layout)
-        if state is not None and start.supervised(layout) and state.pid is not None:
-            return state
-        if state is not None and state.phase == "failed":
-            return state
-        time.sleep(0.05)
-    raise Unavailable("the supervisor did not start", fix=f"see {layout.log('supervisor')}")
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `up` was asked for."""
+
+    docs: Sequence[Path] = ()
+    name: str = ""
+    groups: Sequence[str] = ()
+    acl_file: Path | None = None
+    port: int | None = None
+    detach: bool = False
 
 
-def preflight(layout: Layout, port: int, out: output.Writer) -> None:
-    """Tell what this machine lacks, all of it, before anything starts."""
-    findings = check.judge(check.collect(layout, port))
-    stops = [finding for finding in findings if finding.verdict == "stop"]
-    for finding in findings:
-        if finding.verdict == "warning":
-            out.note(f"{finding.check}: {finding.found}; {finding.fix}")
-    if not stops:
-        return
-    if not out.json:
-        out.rows(findings, {"check": "check", "verdict": "", "found": "found", "fix": "what to do"})
-    raise Environment(
-        "this machine cannot run the site as it is: " + "; ".join(f"{f.check}: {f.found}" for f in stops),
-        why="nothing was started",
-        fix="; ".join(f.fix for f in stops if f.fix),
+def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, Any]:
+    """The use case: a running site that has taken in the folders; its address, key and documents."""
+    began = time.monotonic()
+    if (wanted.groups or wanted.acl_file) and not wanted.docs:
+        raise InputError("--group and --acl-file say who may read a folder", fix="name the folder with --docs")
+    if wanted.groups and wanted.acl_file:
+        raise InputError("--group and --acl-file exclude each other", fix="write the group into the file's patterns")
+    with starting(layout), Progress(out.json) as progress:
+        state = begin(layout, wanted.port, wanted.name, out)
+        wait_ready(layout, progress, ("postgres", "catalog"))
+        site = settings.load_site(layout.site)
+        taken = asyncio.run(documents.take_in(site, wanted.docs, wanted.groups, wanted.acl_file))
+        if not wanted.detach:
+            wait_ready(layout, progress, ORDER)
+    ready_s = time.monotonic() - began
+    found: list[SourceStatus] = []
+    if not wanted.detach:
+        with Progress(out.json) as progress:
+            found = asyncio.run(documents.searchable(site, progress))
+    status = {row.source: row for row in found}
+    return {
+        "url": f"http://127.0.0.1:{state.port}",
+        "key": layout.key.read_text("ascii").strip(),
+        "home": layout.home,
+        "documents": sum(row.documents for row in found),
+        "failed": sum(row.failed for row in found),
+        "without_acl": sum(row.without_acl for row in found),
+        "sources": [
+            {
+                "name": folder.name,
+                "root": folder.root,
+                "groups": folder.groups,
+                "changed": folder.changed,
+                "documents": status[folder.name].documents if folder.name in status else None,
+                "failed": status[folder.name].failed if folder.name in status else None,
+            }
+            for folder in taken
+        ],
+        "detached": wanted.detach,
+        "seconds": {"ready": round(ready_s, 2), "searchable": round(time.monotonic() - began, 2)},
+    }
+
+
+def show_sources(out: output.Writer, sources: list[dict[str, Any]]) -> None:
+    """Which folders are in, and who may read them."""
+    if sources and not out.json:
+        out.show("")
+        columns = {"name": "source", "root": "folder", "groups": "readable by", "documents": "documents"}
+        out.rows(sources, {**columns, "failed": "failed"})
+
+
+def show_next(out: output.Writer, result: dict[str, Any]) -> None:
+    """What to do with it now."""
+    if result["failed"]:
+        out.show("", f"{result['failed']} documents could not be taken in: see `redoubt index failures`.")
+    if result["without_acl"]:
+        out.show(
+            "", f"{result['without_acl']} documents are visible to nobody: no pattern of their source names a group."
+        )
+    if result["detached"]:
+        out.show("", "The rest starts in the background: `redoubt status`, `redoubt index status`.")
+    out.show(
+        "",
+        'next   redoubt ask "…"          an answer with its citations',
+        "       redoubt index status     how fresh each source is",
+        "       redoubt up --docs DIR    one more folder",
+        "       redoubt down             stop; nothing is lost",
     )
-
-
-def wait_ready(layout: Layout, out: output.Writer, wanted: tuple[str, ...]) -> None:
-    """Show the processes as they come up; returns when the wanted ones are ready."""
-    deadline = time.monotonic() + PATIENCE_S
-    with Progress(out.json) as progress:
-        while True:
-            state = read(layout)
-            assert state is not None
-            progress.processes(state)
-            if state.phase == "failed" and state.error:
-                raise _failed(state.error)
-            if all(_reached(state, name) for name in wanted):
-                return
-            for child in state.children.values():
-                if child.restarts >= GIVE_UP_CRASHES and child.ready_at is None and child.last_crash:
-                    raise Unavailable(
-                        f"the {child.name} does not start: {child.last_crash.how}",
-                        why=" | ".join(child.last_crash.log[-3:]) or "it left no message",
-                        fix=f"see `redoubt logs {child.name}`; it is tried again until `redoubt down`",
-                    )
-            if time.monotonic() > deadline:
-                missing = ", ".join(name for name in wanted if not _reached(state, name))
-                raise Unavailable(
-                    f"not ready after {PATIENCE_S:.0f} s: {missing}",
-                    why="this machine may be too slow or too busy",
-                    fix="see `redoubt status`; the start goes on, and `redoubt up` waits for it again",
-                )
-            if not start.supervised(layout) and state.phase in ("stopped", "stopping"):
-                raise Conflict("the site was stopped while it started", fix="run `redoubt up` again")
-            time.sleep(0.1)
-
-
-def _reached(state: SiteState, name: str) -> bool:
-    return (
-        name in state.steps if name == "catalog" else name in state.children and state.children[name].state == "ready"
-    )
-
-
-def _failed(error: dict[str, str]) -> RedoubtError:
-    known = Environment if error.get("reference") == Environment.reference else Conflict
-    return known(error.get("what", "the site cannot run"), why=error.get("why", ""), fix=error.get("fix", ""))
 
 
 def down(json: output.JsonOption = False) -> None:
