@@ -1,45 +1,53 @@
--- Folding the delta into segments. Runs in one REPEATABLE READ transaction: what concurrent writers add is neither seen nor lost.
+-- Merging segments. What it reads is immutable, and what it takes away it puts back in the same statement: killed at any
+-- point it leaves nothing behind, and searches before and after find the same.
 
--- name: fold
+-- name: segments
+SELECT segment, level, chunks FROM {schema}.segment ORDER BY segment;
+
+-- name: merge
 WITH taken AS (
-    DELETE FROM {schema}.delta RETURNING term, no, count, length, sign
+    DELETE FROM {schema}.segment WHERE segment = ANY (%(segments)s) RETURNING chunks
+), parts AS (
+    DELETE FROM {schema}.posting WHERE segment = ANY (%(segments)s) RETURNING term, df, nos, counts
 ), numbered AS (
-    SELECT coalesce(max(segment), 0) + 1 AS segment FROM {schema}.posting
+    INSERT INTO {schema}.segment (segment, level, chunks)
+    SELECT nextval('{schema}.segment_no'), %(level)s, coalesce(%(chunks)s, sum(chunks)) FROM taken
+    RETURNING segment
+), lengths AS (
+    SELECT greatest(1, sum(length)::float8 / greatest(1, sum(chunks))) AS average FROM {schema}.tally
+), present AS (
+    SELECT t.term, t.no, t.count, l.length
+    FROM (SELECT term, unnest(nos) AS no, unnest(counts) AS count FROM parts) AS t
+    JOIN {schema}.lexical AS l USING (no)
+), grouped AS (
+    SELECT p.term, array_agg(p.no ORDER BY p.no) AS nos, array_agg(p.count ORDER BY p.no) AS counts,
+           array_agg((p.count * 2.2 / (p.count + 1.2 * (0.25 + 0.75 * p.length / lengths.average)))::real ORDER BY p.no)
+               AS impacts
+    FROM present AS p, lengths GROUP BY 1
+), frequencies AS (
+    SELECT term, sum(df) AS df FROM parts GROUP BY 1
 )
-INSERT INTO {schema}.posting (term, segment, df, nos, impacts)
-SELECT t.term, numbered.segment, sum(t.sign),
-       coalesce(array_agg(t.no ORDER BY t.no) FILTER (WHERE t.sign = 1 AND c.no IS NOT NULL), '{}'),
-       coalesce(array_agg((t.count * 2.2 / (t.count + 1.2 * (0.25 + 0.75 * t.length / %(average)s)))::real ORDER BY t.no)
-                FILTER (WHERE t.sign = 1 AND c.no IS NOT NULL), '{}')
-FROM taken AS t CROSS JOIN numbered LEFT JOIN {schema}.chunk AS c ON c.no = t.no
-GROUP BY t.term, numbered.segment
-HAVING sum(t.sign) <> 0 OR count(*) FILTER (WHERE t.sign = 1 AND c.no IS NOT NULL) > 0;
-
--- name: clear
-DELETE FROM {schema}.posting;
-
--- name: forget
-DELETE FROM {schema}.delta;
-
--- name: rebuild
-INSERT INTO {schema}.posting (term, segment, df, nos, impacts)
-SELECT u.term, 1, count(*), array_agg(l.no ORDER BY l.no),
-       array_agg((u.count * 2.2 / (u.count + 1.2 * (0.25 + 0.75 * l.length / %(average)s)))::real ORDER BY l.no)
-FROM {schema}.lexical AS l, unnest(l.terms, l.counts) AS u (term, count)
-GROUP BY u.term;
+INSERT INTO {schema}.posting (term, segment, df, nos, counts, impacts)
+SELECT term, n.segment, f.df, coalesce(g.nos, '{}'), coalesce(g.counts, '{}'), coalesce(g.impacts, '{}')
+FROM frequencies AS f LEFT JOIN grouped AS g USING (term), numbered AS n
+WHERE f.df <> 0 OR g.term IS NOT NULL;
 
 -- name: tally
 WITH taken AS (DELETE FROM {schema}.tally RETURNING acl_id, config, chunks, length)
 INSERT INTO {schema}.tally (acl_id, config, chunks, length)
 SELECT acl_id, config, sum(chunks), sum(length) FROM taken GROUP BY acl_id, config HAVING sum(chunks) <> 0;
 
--- name: facts
-SELECT (SELECT coalesce(sum(length)::float8 / nullif(sum(chunks), 0), 1) FROM {schema}.tally),
-       (SELECT count(DISTINCT segment) FROM {schema}.posting),
-       EXISTS (SELECT FROM {schema}.delta),
-       (SELECT coalesce(sum(chunks), 0) FROM {schema}.tally),
-       (SELECT count(*) FROM {schema}.tally),
-       EXISTS (SELECT FROM pg_indexes WHERE schemaname = '{schema}' AND indexname = 'vector_graph');
+-- name: tallies
+SELECT count(*), coalesce(sum(chunks), 0)::bigint FROM {schema}.tally;
 
 -- name: graph
-CREATE INDEX vector_graph ON {schema}.vector USING hnsw (embedding halfvec_ip_ops) WITH (m = 16);
+SELECT i.indisvalid FROM pg_index AS i WHERE i.indexrelid = to_regclass('{schema}.vector_graph');
+
+-- name: build_graph
+CREATE INDEX CONCURRENTLY vector_graph ON {schema}.vector USING hnsw (embedding halfvec_ip_ops) WITH (m = 16);
+
+-- name: drop_graph
+DROP INDEX IF EXISTS {schema}.vector_graph;
+
+-- name: statistics
+ANALYZE {schema}.chunk, {schema}.vector, {schema}.lexical, {schema}.passage, {schema}.posting;

@@ -1,72 +1,99 @@
--- One batch: the old chunks of its documents go, the new ones come, in the caller's transaction.
+-- One batch: the old chunks of its documents go, the new ones come, in the caller's transaction. Every change of a
+-- document locks its row first, in a statement of its own: the next ones then see what the other writer committed.
 
--- name: retract_lexical
-WITH gone AS (
-    SELECT c.no, c.acl_id, l.length, l.config, l.terms, l.counts
-    FROM {schema}.chunk AS c JOIN {schema}.lexical AS l USING (no)
-    WHERE c.document_id = ANY (%(documents)s)
-), tallied AS (
-    INSERT INTO {schema}.tally (acl_id, config, chunks, length)
-    SELECT acl_id, config, -count(*), -sum(length) FROM gone GROUP BY acl_id, config
-)
-INSERT INTO {schema}.delta (term, no, count, length, sign)
-SELECT u.term, gone.no, u.count, gone.length, -1 FROM gone, unnest(gone.terms, gone.counts) AS u (term, count);
+-- name: lock
+SELECT FROM {schema}.document WHERE document_id = ANY (%(documents)s) ORDER BY document_id FOR UPDATE;
 
--- name: retract_chunks
+-- name: claim
+INSERT INTO {schema}.document (document_id, version, acl_id, chunks)
+SELECT * FROM unnest(%(documents)s::uuid[], %(versions)s::int[], %(acls)s::int[], %(chunks)s::int[]) AS d (id) ORDER BY d.id
+ON CONFLICT (document_id) DO UPDATE
+SET version = EXCLUDED.version, acl_id = EXCLUDED.acl_id, chunks = EXCLUDED.chunks;
+
+-- name: remove
+DELETE FROM {schema}.document WHERE document_id = ANY (%(documents)s);
+
+-- name: retract
 WITH gone AS (
-    DELETE FROM {schema}.chunk WHERE document_id = ANY (%(documents)s) RETURNING no
+    DELETE FROM {schema}.chunk WHERE document_id = ANY (%(documents)s) RETURNING no, acl_id
+), passages AS (
+    DELETE FROM {schema}.passage WHERE no IN (SELECT no FROM gone)
 ), vectors AS (
     DELETE FROM {schema}.vector WHERE no IN (SELECT no FROM gone)
-)
-DELETE FROM {schema}.lexical WHERE no IN (SELECT no FROM gone);
-
--- name: stage
-CREATE TEMPORARY TABLE staged (
-    id uuid, document_id uuid, version int, ordinal int, acl_id int, title text, heading text[], text text,
-    start_char int, end_char int, page int, config text, embedding halfvec
-) ON COMMIT DROP;
-
--- name: place
-WITH new AS (
-    INSERT INTO {schema}.chunk (id, document_id, version, ordinal, acl_id, title, heading, text, start_char, end_char, page)
-    SELECT id, document_id, version, ordinal, acl_id, title, heading, text, start_char, end_char, page FROM staged
-    RETURNING no, id
 ), analysed AS (
-    SELECT new.no, staged.acl_id, staged.config, sum(t.count)::int AS length, array_agg(t.term) AS terms,
-           array_agg(least(t.count, 32767)::smallint) AS counts
-    FROM new JOIN staged USING (id),
-         {schema}.terms(staged.config, concat_ws(' ', staged.title, array_to_string(staged.heading, ' '), staged.text)) AS t
-    GROUP BY new.no, staged.acl_id, staged.config
-), filled AS (
-    SELECT new.no, staged.acl_id, staged.config, coalesce(a.length, 0) AS length,
-           coalesce(a.terms, '{}') AS terms, coalesce(a.counts, '{}') AS counts
-    FROM new JOIN staged USING (id) LEFT JOIN analysed AS a USING (no)
-), vectors AS (
-    INSERT INTO {schema}.vector (no, embedding) SELECT new.no, staged.embedding FROM new JOIN staged USING (id)
-), forward AS (
-    INSERT INTO {schema}.lexical (no, length, config, terms, counts)
-    SELECT no, length, config, terms, counts FROM filled
+    DELETE FROM {schema}.lexical WHERE no IN (SELECT no FROM gone) RETURNING no, config, length, terms
 ), tallied AS (
     INSERT INTO {schema}.tally (acl_id, config, chunks, length)
-    SELECT acl_id, config, count(*), sum(length) FROM filled GROUP BY acl_id, config
+    SELECT gone.acl_id, a.config, -count(*), -sum(a.length) FROM gone JOIN analysed AS a USING (no) GROUP BY 1, 2
+), numbered AS (
+    INSERT INTO {schema}.segment (segment, level, chunks)
+    SELECT nextval('{schema}.segment_no'), 0, 0 WHERE EXISTS (SELECT FROM analysed)
+    RETURNING segment
 )
-INSERT INTO {schema}.delta (term, no, count, length, sign)
-SELECT u.term, filled.no, u.count, filled.length, 1 FROM filled, unnest(filled.terms, filled.counts) AS u (term, count);
+INSERT INTO {schema}.posting (term, segment, df, nos, counts, impacts)
+SELECT t.term, numbered.segment, -count(*), '{}', '{}', '{}'
+FROM numbered, analysed, unnest(analysed.terms) AS t (term)
+GROUP BY 1, 2;
 
--- name: unstage
-DROP TABLE staged;
+-- name: number
+SELECT nextval('{schema}.chunk_no') FROM generate_series(1, %(count)s);
+
+-- name: copy_chunks
+COPY {schema}.chunk (no, document_id, acl_id) FROM STDIN (FORMAT binary);
+
+-- name: copy_passages
+COPY {schema}.passage (no, id, version, ordinal, title, heading, text, start_char, end_char, page, config)
+FROM STDIN (FORMAT binary);
+
+-- name: copy_vectors
+COPY {schema}.vector (no, embedding) FROM STDIN (FORMAT binary);
+
+-- name: analyse
+WITH analysed AS (
+    INSERT INTO {schema}.lexical (no, config, length, terms, counts)
+    SELECT p.no, p.config, coalesce(t.length, 0), coalesce(t.terms, '{}'), coalesce(t.counts, '{}')
+    FROM unnest(%(nos)s::int[]) AS n (no) JOIN {schema}.passage AS p USING (no),
+         LATERAL (
+             SELECT sum(count)::int AS length, array_agg(term) AS terms, array_agg(count::smallint) AS counts
+             FROM {schema}.terms(p.config, concat_ws(E'\n', p.title, array_to_string(p.heading, E'\n'), p.text))
+         ) AS t
+    RETURNING no, config, length, terms, counts
+), tallied AS (
+    INSERT INTO {schema}.tally (acl_id, config, chunks, length)
+    SELECT c.acl_id, a.config, count(*), sum(a.length) FROM analysed AS a
+    JOIN unnest(%(nos)s::int[], %(acls)s::int[]) AS c (no, acl_id) USING (no) GROUP BY 1, 2
+), numbered AS (
+    INSERT INTO {schema}.segment (segment, level, chunks)
+    SELECT nextval('{schema}.segment_no'), 0, cardinality(%(nos)s::int[])
+    RETURNING segment
+), lengths AS (
+    SELECT greatest(1, sum(length)::float8 / greatest(1, sum(chunks))) AS average
+    FROM (
+        SELECT length, chunks FROM {schema}.tally UNION ALL SELECT sum(length), count(*) FROM analysed
+    ) AS all_of_it
+)
+INSERT INTO {schema}.posting (term, segment, df, nos, counts, impacts)
+SELECT t.term, n.segment, count(*), array_agg(a.no ORDER BY a.no), array_agg(t.count ORDER BY a.no),
+       array_agg((t.count * 2.2 / (t.count + 1.2 * (0.25 + 0.75 * a.length / lengths.average)))::real ORDER BY a.no)
+FROM numbered AS n, lengths, analysed AS a, unnest(a.terms, a.counts) AS t (term, count)
+GROUP BY 1, 2;
 
 -- name: set_acl
-WITH moved AS (
+WITH opened AS (
+    UPDATE {schema}.document SET acl_id = %(acl)s WHERE document_id = ANY (%(documents)s) RETURNING document_id
+), moved AS (
     UPDATE {schema}.chunk AS c SET acl_id = %(acl)s
-    FROM {schema}.chunk AS old
-    WHERE c.no = old.no AND c.document_id = ANY (%(documents)s) AND old.acl_id IS DISTINCT FROM %(acl)s
+    FROM opened JOIN {schema}.chunk AS old USING (document_id)
+    WHERE c.no = old.no AND old.acl_id IS DISTINCT FROM %(acl)s
     RETURNING c.no, old.acl_id AS before
+), changed AS (
+    SELECT m.before, l.config, count(*) AS chunks, sum(l.length) AS length
+    FROM moved AS m JOIN {schema}.lexical AS l USING (no) GROUP BY 1, 2
 )
 INSERT INTO {schema}.tally (acl_id, config, chunks, length)
-SELECT m.before, l.config, -count(*), -sum(l.length) FROM moved AS m JOIN {schema}.lexical AS l USING (no) GROUP BY 1, 2
+SELECT before, config, -chunks, -length FROM changed
 UNION ALL
-SELECT %(acl)s, l.config, count(*), sum(l.length) FROM moved AS m JOIN {schema}.lexical AS l USING (no) GROUP BY 1, 2;
+SELECT %(acl)s, config, chunks, length FROM changed;
 
 -- name: contents
-SELECT document_id, min(version), min(acl_id), count(*)::int FROM {schema}.chunk GROUP BY document_id ORDER BY document_id;
+SELECT document_id, version, acl_id, chunks FROM {schema}.document ORDER BY document_id;
