@@ -1,22 +1,16 @@
 """Folders on the command line: named, given their readers, taken in, and waited for until they are searchable."""
 
 import asyncio
-import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from redoubt import settings
 from redoubt.cli.progress import Progress
-from redoubt.errors import InputError, Unavailable
-from redoubt.ingest.sources.folder import AclRule, FolderConfig
-from redoubt.model import EVERYONE
-from redoubt.settings import explain
-from redoubt.store.catalog import indexes, sources
+from redoubt.errors import Unavailable
+from redoubt.ingest import register
+from redoubt.store.catalog import sources
 from redoubt.store.catalog.connect import single
 
 POLL_S = 0.25
@@ -40,7 +34,6 @@ async def take_in(
 
     Otherwise a folder that is for one group only would open to everyone by being named again.
     """
-    described = read_source_file(acl_file) if acl_file else FolderConfig()
     taken: list[Taken] = []
     async with single(site.catalog.dsn_for(site.catalog.admin_role), service="cli") as connection:
         for folder in folders:
@@ -49,37 +42,18 @@ async def take_in(
             if same is not None and same.removed_at is None and not groups and acl_file is None:
                 taken.append(Taken(same.name, folder, _readers(same.config), changed=False))
                 continue
-            name = same.name if same else free_name(described.name or folder.name, set(known))
-            config = configure(described, folder, groups, with_file=acl_file is not None)
+            config = register.describe(folder, name=same.name if same else "", groups=groups, file=acl_file)
+            if same is None:
+                config = config.model_copy(update={"name": free_name(config.name or "", set(known))})
             async with connection.transaction():
-                await indexes.create(connection, site.index, *indexes.DEFAULT_TUNING, missing_ok=True)
-                changed = await sources.add(connection, name, config, site.index)
-            taken.append(Taken(name, folder, _readers(config), changed))
+                added = await register.add(connection, config, site.index)
+            taken.append(Taken(added.source, folder, _readers(config.model_dump()), added.changed))
     return taken
 
 
-def configure(described: FolderConfig, folder: Path, groups: Sequence[str], *, with_file: bool) -> dict[str, Any]:
-    """A source's configuration: the file's rules, else one rule for the whole folder."""
-    rules = described.acl
-    if not with_file:
-        rules = (AclRule(pattern="**/*", groups=tuple(sorted(set(groups or [EVERYONE])))),)
-    return described.model_copy(update={"root": folder, "acl": rules}).model_dump(mode="json", exclude={"name"})
-
-
-def read_source_file(path: Path) -> FolderConfig:
-    """A source file: patterns, groups, sidecars."""
-    try:
-        return FolderConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a TOML file", why=str(error)) from error
-    except ValidationError as error:
-        raise InputError(f"{path} does not describe a source", why=explain(error)) from error
-
-
 def free_name(wanted: str, taken: set[str]) -> str:
-    """A source's name from a folder's: its letters, digits, `.`, `_` and `-`, and a number if it is taken."""
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("._-")[:50] or "documents"
-    return next(name for name in [base, *(f"{base}-{n}" for n in range(2, 10_000))] if name not in taken)
+    """The name, with a number if another folder has it."""
+    return next(name for name in [wanted, *(f"{wanted[:50]}-{n}" for n in range(2, 10_000))] if name not in taken)
 
 
 def _readers(config: dict[str, Any]) -> list[str]:
