@@ -1,6 +1,7 @@
 """The ingest worker as a process: `python -m redoubt.ingest`, with REDOUBT_SITE naming the site."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ async def _serve(worker: Worker, settings: IngestSettings, registry: CollectorRe
 
 if __name__ == "__main__":
     log.configure("ingest")
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells every job's arguments: names of documents
     try:
         asyncio.run(main())
     except RedoubtError as error:
