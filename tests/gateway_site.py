@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from redoubt import settings
 from redoubt.clients.vllm import Embedder, digest
+from redoubt.gateway.__main__ import configured
 from redoubt.gateway.app import create
 from redoubt.model import Chunk, DocumentVersion, Generation, Span, chunk_id
 from redoubt.store.catalog import keys
@@ -179,7 +180,7 @@ async def serving(site: settings.Site, **changes: Any) -> AsyncIterator[Served]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     site = site.model_copy(update={"gateway": settings.Gateway(url=url)})
     app = create(site, settings.GatewaySettings(**changes))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    server = uvicorn.Server(configured(app))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not task.done(), task.exception()

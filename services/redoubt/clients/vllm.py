@@ -92,7 +92,7 @@ class Embedder:
             raise EmbedderDown(
                 "the embedder does not answer in time", why=f"waited {self._timeout_s:g} s", fix=FIX, kind="timeout"
             ) from error
-        except ValueError as error:
+        except (ValueError, aiohttp.ContentTypeError) as error:
             raise _garbage("it is not JSON") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EmbedderDown("the embedder does not answer", why=type(error).__name__, fix=FIX) from error

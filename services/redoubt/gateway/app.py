@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from redoubt import __version__
 from redoubt.clients.vllm import Embedder, digest
-from redoubt.errors import CatalogDown, EmbedderDown, RedoubtError, Unavailable
+from redoubt.errors import InputError, RedoubtError
 from redoubt.gateway import docs, reply, routes
 from redoubt.gateway.audit import Audited
 from redoubt.gateway.auth import KeyRing
@@ -72,7 +72,7 @@ def create(site: Site, settings: GatewaySettings) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(docs.router)
     _operations(app, registry)
-    _errors(app, metrics)
+    _errors(app)
     app.add_middleware(Audited, settings=settings, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     return app
@@ -94,18 +94,15 @@ def _operations(app: FastAPI, registry: CollectorRegistry) -> None:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _errors(app: FastAPI, metrics: GatewayMetrics) -> None:
+def _errors(app: FastAPI) -> None:
     @app.exception_handler(RedoubtError)
     async def ours(request: Request, error: RedoubtError) -> Response:
-        if isinstance(error, Unavailable):
-            upstream = {CatalogDown: "catalog", EmbedderDown: "embedder"}.get(type(error), "store")
-            metrics.upstream_errors.labels(upstream, error.kind).inc()
-        if (exchange := getattr(request.state, "exchange", None)) is not None:
-            exchange.record.reason = error.reference
+        request.state.exchange.failed(error)
         return reply.error(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        request.state.exchange.record.reason = InputError.reference
         return reply.invalid(error.errors())
 
     @app.exception_handler(HTTPException)

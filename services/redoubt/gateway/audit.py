@@ -19,7 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redoubt import log
-from redoubt.errors import RedoubtError, Unavailable
+from redoubt.errors import CatalogDown, EmbedderDown, RedoubtError, Unavailable
 from redoubt.gateway import reply
 from redoubt.gateway.deadline import within
 from redoubt.gateway.limits import ClientGone, read_body
@@ -65,6 +65,13 @@ class Exchange:
             took = perf_counter() - began
             self.metrics.stage_duration.labels(name).observe(took)
             self.stages[name] = round(self.stages.get(name, 0.0) + took * 1000, 3)
+
+    def failed(self, error: RedoubtError) -> None:
+        """Note why there is no answer."""
+        self.record.reason = error.reference
+        if isinstance(error, Unavailable):
+            upstream = {CatalogDown: "catalog", EmbedderDown: "embedder"}.get(type(error), "store")
+            self.metrics.upstream_errors.labels(upstream, error.kind).inc()
 
     @property
     def elapsed_s(self) -> float:
@@ -124,21 +131,22 @@ class Audited:
             gone.set()
             raise
         except RedoubtError as error:
-            await self._fail(gate, error)
+            await self._fail(exchange, gate, error)
         except Exception as error:
             # Only types and places: an exception's text may quote a document or a question.
             where = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)[-6:]]
             request_id = str(exchange.record.request_id)
             _log.error("unhandled", kind=type(error).__name__, where=where, request_id=request_id)
-            await self._fail(gate, RedoubtError("the gateway failed", why="a defect; the log has the place"))
+            await self._fail(exchange, gate, RedoubtError("the gateway failed", why="a defect; the log has the place"))
         finally:
             if listening is not None:
                 listening.cancel()
 
     @staticmethod
-    async def _fail(gate: "_Gate", error: RedoubtError) -> None:
+    async def _fail(exchange: Exchange, gate: "_Gate", error: RedoubtError) -> None:
         if gate.started:
             return  # the response is on its way and cannot be taken back; the connection ends short
+        exchange.failed(error)
         response = reply.error(error)
         await response({"type": "http"}, _nothing, gate.send)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from redoubt.errors import NotFound, RedoubtError
+from redoubt.errors import EmbedderDown, NotFound, RedoubtError
 from redoubt.gateway.audit import Exchange
-from redoubt.gateway.deadline import within
+from redoubt.gateway.deadline import FIX, within
 from redoubt.model import Candidate, Hit, Principal, Query, SearchedSource, Vectors
 from redoubt.settings import GatewaySettings
 from redoubt.store.catalog import permitted
@@ -59,6 +59,9 @@ class Retriever:
             raise
         finally:
             looked_up.cancel()
+        if vector.shape != (live.generation.dimensions,) and self.embedder_digest == live.generation.embedder_digest:
+            why = f"its vector has {vector.size} dimensions, the model's have {live.generation.dimensions}"
+            raise EmbedderDown("the embedder's answer is no embedding", why=why, fix=FIX, kind="garbage")
         query = Query(question, vector, self.embedder_digest, self.settings.candidates)
         with exchange.stage("retrieve"):
             hits = await within(self.settings.catalog_timeout_s, self._search(principal, live, query, limit))

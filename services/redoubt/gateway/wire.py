@@ -78,7 +78,7 @@ class ChatRequest(_Part):
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] | None = None
     logit_bias: dict[StrictStr, Number] | None = None
-    metadata: dict[StrictStr, Any] | None = None
+    metadata: dict[StrictStr, StrictStr] | None = None
     store: StrictBool | None = None
     service_tier: StrictStr | None = None
     reasoning_effort: StrictStr | None = None
@@ -108,7 +108,7 @@ class ChatRequest(_Part):
         return text
 
     def _refuse_the_impossible(self) -> None:
-        if self.tools or self.functions or self.tool_choice not in {None, "none", "auto"} or self.function_call:
+        if self.tools or self.functions or self.tool_choice not in (None, "none", "auto") or self.function_call:
             raise BadField(
                 "tools",
                 "an index answers with quotes from documents and calls no tools",
