@@ -55,6 +55,10 @@ class Draft:
             self._start(text, kind, page)
         self._item = item
 
+    def apart(self) -> None:
+        """The next item begins a list of its own."""
+        self._item = False
+
     def rows(self, lines: list[str], page: int | None = None) -> None:
         """The rows of one table, each carrying its header's names; two tables in a row stay two sections."""
         self._closed = True

@@ -248,6 +248,8 @@ class _Walk:
             self._pre += 1
         elif tag in {"ul", "ol"}:
             self._flush()
+            if not self._lists:
+                self._draft.apart()
             start = node.attributes.get("start") or "1"
             self._lists.append(None if tag == "ul" else int(start) if re.fullmatch(r"\d{1,9}", start) else 1)
         elif tag == "li":

@@ -17,11 +17,12 @@ from redoubt.ingest.parse.html import fragment
 from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument
 
-MAX_FRONT_MATTER = 65_536  # characters
-MAX_NESTING = 60  # quotes and lists in each other; beyond it markdown-it drops what they hold
+MAX_FRONT_MATTER = 16_384  # characters
+MAX_NESTING = 30  # quotes and lists in each other; beyond it markdown-it drops what they hold
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)??(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _DATES = ("as_of", "date", "updated", "modified", "lastmod", "last_modified", "published", "created")
+_ABSURD = re.compile(r"(?:!?\[|> ?){100}")  # no one writes this, and it costs markdown-it the square of its length
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _MARKDOWN = MarkdownIt("commonmark", {"html": True, "maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
 
@@ -31,9 +32,9 @@ def parse(data: bytes, name: str, limits: Limits) -> ParsedDocument:
     source = clean(decode(data))
     meta, body = front_matter(source)
     draft = Draft(name, limits)
-    tokens = _MARKDOWN.parse(body)
-    if any(token.level >= MAX_NESTING - 1 for token in tokens):
-        draft.add(body)  # no one writes this; nothing of it is lost
+    tokens = [] if _ABSURD.search(body) else _MARKDOWN.parse(body)
+    if not tokens or any(token.level >= MAX_NESTING - 1 for token in tokens):
+        draft.add(body)  # as it stands: nothing of it is lost
     else:
         _Walk(draft).tokens(tokens)
     title, language = meta.get("title"), meta.get("language", meta.get("lang"))
@@ -79,6 +80,8 @@ class _Walk:
                     self._draft.add(token.content, "code")
                 case "html_block":
                     self._draft.add(fragment(token.content))
+                case "bullet_list_open" | "ordered_list_open" if not self._lists:
+                    self._draft.apart()
                 case "list_item_open":
                     self._marker = f"{token.info}{token.markup} "
                     self._lists.append(self._marker)
