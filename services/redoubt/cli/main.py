@@ -48,28 +48,28 @@ def _main(
     del version
 
 
-def _assemble() -> None:
-    """Verbs first, in the order of a first day; then the nouns."""
-    for module, function in (("up", "up"), ("ask", "ask"), ("search", "search"), ("status", "status"),
-                             ("status", "logs"), ("up", "down"), ("demo", "demo")):  # fmt: skip
-        try:
-            app.command(function)(getattr(import_module(f"redoubt.cli.{module}"), function))
-        except ModuleNotFoundError as error:  # a neighbour's command that is not written yet
-            if error.name != f"redoubt.cli.{module}":
-                raise
-    for noun in ("source", "index", "key"):
-        try:
+_VERBS = {  # in the order of a first day: the module that a verb is in
+    "up": "up", "ask": "ask", "search": "search", "status": "status", "logs": "status", "down": "up", "demo": "demo",
+}  # fmt: skip
+_NOUNS = ("source", "index", "key")
+
+
+def _assemble(arguments: list[str]) -> None:
+    """Register the named command, or all of them: importing each costs a second that `status` need not spend."""
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for verb, module in _VERBS.items():
+        if named == verb or named not in (*_VERBS, *_NOUNS):
+            app.command(verb)(getattr(import_module(f"redoubt.cli.{module}"), verb))
+    for noun in _NOUNS:
+        if named == noun or named not in (*_VERBS, *_NOUNS):
             app.add_typer(import_module(f"redoubt.cli.{noun}").app, name=noun)
-        except ModuleNotFoundError as error:
-            if error.name != f"redoubt.cli.{noun}":
-                raise
 
 
 def run() -> None:
     """The console entry point: every failure is rendered once, here."""
     json = "--json" in sys.argv[1:]
     try:
-        _assemble()
+        _assemble(sys.argv[1:])
         code = app(standalone_mode=not json)  # with --json, a wrong option is reported by us, as JSON
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except RedoubtError as error:

@@ -93,9 +93,9 @@ def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, An
         "url": f"http://127.0.0.1:{state.port}",
         "key": layout.key.read_text("ascii").strip(),
         "home": layout.home,
-        "documents": sum(row.documents for row in found),
-        "failed": sum(row.failed for row in found),
-        "without_acl": sum(row.without_acl for row in found),
+        "documents": None if wanted.detach else sum(row.documents for row in found),
+        "failed": None if wanted.detach else sum(row.failed for row in found),
+        "without_acl": None if wanted.detach else sum(row.without_acl for row in found),
         "sources": [
             {
                 "name": folder.name,

@@ -132,7 +132,7 @@ def services(layout: Layout, port: int) -> dict[str, Service]:
         ),
         Service(
             [sys.executable, "-m", "redoubt.ingest"], own(layout, port), ingest_ready,
-            layout.log("ingest"), ends["ingest"], needs=("catalog", "embedder"),
+            layout.log("ingest"), ends["ingest"], needs=("catalog",),  # it waits for the embedder itself
         ),
     )  # fmt: skip
     return {service.name: service for service in found}
