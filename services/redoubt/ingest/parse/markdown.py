@@ -51,7 +51,8 @@ def front_matter(source: str) -> tuple[dict[str, Any], str]:
     if not match:
         return {}, source
     try:
-        meta = yaml.load(match[1] or "", yaml.BaseLoader)  # plain strings: "no" is a language, a bad date harmless
+        # Strings, lists and mappings only: "no" is a language, and a bad date harmless.
+        meta = yaml.load(match[1] or "", yaml.BaseLoader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}, source
     return (meta, source[match.end() :]) if isinstance(meta, dict) else ({}, source)

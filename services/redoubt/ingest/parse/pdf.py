@@ -25,7 +25,7 @@ MAX_LEVELS = 4
 
 _NO_TITLE = re.compile(r"untitled|\(anonymous\)|microsoft word.*|.*\.(?:docx?|pdf|tex|indd|odt|rtf)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_BROKEN = re.compile(r"([^\W\d_]+)[-\u00ad\u2010\ufffe\x02]$")
+_BROKEN = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
 _ITEM = re.compile(r"(?:[-•◦▪‣*]|\(?(?:\d{1,3}|[a-zA-Z])[.)])\s")
 _DIGITS = re.compile(r"\d+")
 
@@ -89,8 +89,10 @@ def _lines(document: pdfium.PdfDocument, number: int) -> Iterator[_Line]:
     try:
         count = textpage.count_chars()
         text = "".join(chr(raw.FPDFText_GetUnicode(textpage, i)) for i in range(count))
-        for match in re.finditer(r"[^\r\n]+", text):
+        for match in re.finditer(r"[^\r\n\x02]+", text):
             line = match[0]
+            if text[match.end() : match.end() + 1] == "\x02":
+                line += "-"  # pdfium's sign for a hyphen that it takes to divide a word between two lines
             if stripped := line.strip():
                 first = match.start() + line.index(stripped[0])
                 top, size = _box(textpage, first)
