@@ -8,11 +8,11 @@ from reportlab.lib.pagesizes import A5
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, PageBreak, Paragraph, SimpleDocTemplate
+from reportlab.platypus import Flowable, PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from redoubt.errors import DocumentRejected
 from redoubt.ingest.parse import Limits, parse
-from redoubt.ingest.parse.pdf import join
+from redoubt.ingest.parse.layout import join
 from redoubt.model import ParsedDocument, Reason
 
 SENTENCE = "The ward is open from nine to five on weekdays, and the night nurse answers calls at all other hours. "
@@ -79,6 +79,21 @@ def test_a_modification_date_is_read_with_its_zone(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("title", [None, "untitled", "Microsoft Word - plan.docx", "plan.indd"])
 def test_a_title_that_a_program_made_up_is_none(title: str | None) -> None:
     assert read(story("# Opening hours", SENTENCE, title=title)).title == "Opening hours"
+
+
+def test_a_tables_rows_carry_their_columns_names() -> None:
+    styles = getSampleStyleSheet()
+    out = io.BytesIO()
+    rows = [["Item", "2025", "2026"], ["Income", "471.0", "486.2"], ["Result", "-3.9", "-2.8"]]
+    SimpleDocTemplate(out).build(
+        [Paragraph(SENTENCE * 2, styles["BodyText"]), Table(rows), Paragraph(SENTENCE, styles["BodyText"])]
+    )
+    document = read(out.getvalue())
+    assert [s.kind for s in document.sections] == ["prose", "table", "prose"]
+    span = document.sections[1].span
+    assert document.text[span.start : span.end] == (
+        "Item: Income; 2025: 471.0; 2026: 486.2\nItem: Result; 2025: -3.9; 2026: -2.8"
+    )
 
 
 def test_running_heads_stay_once() -> None:

@@ -14,7 +14,7 @@ from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument
 
 _SKIPPED = frozenset(
-    {
+    [
         "head",
         "script",
         "style",
@@ -37,10 +37,10 @@ _SKIPPED = frozenset(
         "textarea",
         "dialog",
         "-comment",
-    }
+    ]
 )
 _BLOCKS = frozenset(
-    {
+    [
         "address",
         "article",
         "aside",
@@ -76,7 +76,7 @@ _BLOCKS = frozenset(
         "thead",
         "tr",
         "ul",
-    }
+    ]
 )
 _HEADINGS = {f"h{n}": n for n in range(1, 7)}
 _HIDING = re.compile(
@@ -86,7 +86,7 @@ _TAG = re.compile(r"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
 _RAW = {"script": "</script", "style": "</style", "textarea": "</textarea", "title": "</title"}
 # Elements that may be left open without nesting any deeper.
 _FLAT = frozenset(
-    {
+    [
         "area",
         "base",
         "br",
@@ -111,7 +111,7 @@ _FLAT = frozenset(
         "thead",
         "tbody",
         "tfoot",
-    }
+    ]
 )
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""")
 _DATES = (

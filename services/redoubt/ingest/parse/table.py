@@ -1,8 +1,11 @@
 """Rows that can be understood by themselves: each value beside the name of its column."""
 
+import re
 from collections.abc import Sequence
 
 from redoubt.ingest.parse.clean import one_line
+
+_YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -31,8 +34,14 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         bool(first)
         and sum(map(bool, first)) >= max(1, len(first) - 1)  # a corner may be empty
         and len(set(first)) == len(first)
-        and not any(_number(cell) for cell in first)
+        and not any(_number(cell) and not _names_years(rows, i) for i, cell in enumerate(first))
     )
+
+
+def _names_years(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether a column is headed by a year, and holds something else than years."""
+    cells = [row[column].strip() for row in rows if column < len(row)]
+    return _YEAR.fullmatch(cells[0]) is not None and not any(_YEAR.fullmatch(cell) for cell in cells[1:])
 
 
 def _number(cell: str) -> bool:
