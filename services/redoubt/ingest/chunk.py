@@ -252,7 +252,7 @@ def _best_cut(text: str, start: int, wanted: int, furthest: int, *, rows: bool) 
     for cut in (_ROWS, *_CUTS[2:]) if rows else _CUTS:
         found = [m.end() for m in cut.finditer(text, start, furthest + 1) if start < m.end() <= furthest]
         filled = [at for at in found if at > least]
-        if filled or (found and cut is _ROWS):
+        if filled or (rows and found and cut is _ROWS):
             return min(filled or found[-1:], key=lambda at: abs(at - wanted))
     return furthest
 

@@ -13,71 +13,16 @@ from redoubt.ingest.parse.draft import Draft
 from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument
 
-_SKIPPED = frozenset(
-    [
-        "head",
-        "script",
-        "style",
-        "nav",
-        "noscript",
-        "template",
-        "svg",
-        "math",
-        "iframe",
-        "object",
-        "embed",
-        "canvas",
-        "audio",
-        "video",
-        "map",
-        "button",
-        "select",
-        "datalist",
-        "input",
-        "textarea",
-        "dialog",
-        "-comment",
-    ]
-)
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hr",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "ol",
-        "p",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+# fmt: off
+_SKIPPED = frozenset({
+    "head", "script", "style", "nav", "noscript", "template", "svg", "math", "iframe", "object", "embed", "canvas",
+    "audio", "video", "map", "button", "select", "datalist", "input", "textarea", "dialog", "-comment",
+})
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "footer", "form", "header", "hr", "html", "legend", "li", "main", "ol", "p",
+    "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+})
 _HEADINGS = {f"h{n}": n for n in range(1, 7)}
 _HIDING = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:font-size|opacity)\s*:\s*0(?![.\d])", re.IGNORECASE
@@ -85,34 +30,11 @@ _HIDING = re.compile(
 _TAG = re.compile(r"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
 _RAW = {"script": "</script", "style": "</style", "textarea": "</textarea", "title": "</title"}
 # Elements that may be left open without nesting any deeper.
-_FLAT = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "embed",
-        "hr",
-        "img",
-        "input",
-        "link",
-        "meta",
-        "source",
-        "track",
-        "wbr",
-        "p",
-        "li",
-        "dt",
-        "dd",
-        "option",
-        "tr",
-        "td",
-        "th",
-        "thead",
-        "tbody",
-        "tfoot",
-    ]
-)
+_FLAT = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr", "p", "li",
+    "dt", "dd", "option", "tr", "td", "th", "thead", "tbody", "tfoot",
+})
+# fmt: on
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""")
 _DATES = (
     "date",
