@@ -168,12 +168,15 @@ class Chunker:
 
     def _cut(self, text: str, tokens: int, *, tail: bool = False) -> str:
         """The first, or last, so many tokens of a text."""
-        text = text[-4000:] if tail else text[:4000]
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        if len(offsets) > tokens:
-            text = text[offsets[-tokens][0] :] if tail else text[: offsets[tokens - 1][1]]
         limit = tokens * CHARS_PER_TOKEN
-        return (text[-limit:] if tail else text[:limit]).strip()
+        text = (text[-limit:] if tail else text[:limit]).strip()
+        # Part of a word may be more tokens than the whole, so that one cut may not do.
+        while len(offsets := self._tokenizer.encode(text, add_special_tokens=False).offsets) > tokens:
+            shorter = text[offsets[-tokens][0] :] if tail else text[: offsets[tokens - 1][1]]
+            if len(shorter) == len(text):  # the tokens of one character
+                shorter = text[1:] if tail else text[:-1]
+            text = shorter.strip()
+        return text
 
     def _pieces(self, text: str, title: str, spans: Sequence[tuple[Span, tuple[str, ...], int | None]]) -> list[Piece]:
         """Count each piece as the embedder will; a cut may have changed how its edges are read."""

@@ -1,8 +1,10 @@
 """How much a parser may take in and give out, so that no document can harm the others."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from redoubt.settings import IngestSettings
+if TYPE_CHECKING:  # the parsers' process needs no settings, and starts faster without
+    from redoubt.settings import IngestSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,6 @@ class Limits:
     max_depth: int = 5_000  # nested HTML elements
 
     @classmethod
-    def of(cls, settings: IngestSettings) -> "Limits":
+    def of(cls, settings: "IngestSettings") -> "Limits":
         """The limits that a worker's settings ask for."""
         return cls(max_text_chars=settings.max_text_chars, max_unpacked_bytes=3 * settings.max_bytes)
