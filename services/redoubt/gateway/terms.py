@@ -64,6 +64,12 @@ def fold(word: str) -> str:
     return word[:-1] if len(word) > 4 and word[-1] in "ey" else word
 
 
+_ASKING = re.compile(
+    r"\b(?:how (?:long|often|old|soon|far|big|large|late|early|high|fast|tall|deep|quickly)|at (?:most|least)|"
+    r"what time|wie (?:oft|lange|hoch|alt|weit|groß|spät|früh|schnell|teuer)|um wie viel uhr|(?:up )?to what amount)\b",
+    re.IGNORECASE,
+)
+
 # Longest first; (ending, letters that must remain, what takes its place).
 _ENDINGS = (
     ("ations", 3, "at"), ("ation", 3, "at"), ("ements", 4, ""), ("ement", 4, ""), ("ingly", 4, ""), ("ities", 3, ""),
@@ -91,6 +97,11 @@ def terms(text: str, of: Language | None = None) -> list[str]:
             if not stopword(word, of) and (len(word) > 1 or word.isdigit())
         )
     return found
+
+
+def asked(question: str, of: Language | None = None) -> list[str]:
+    """The distinct terms that a question asks about: without "how long", "wie oft" and the like, which ask."""
+    return list(dict.fromkeys(terms(_ASKING.sub(" ", question), of or language(question))))
 
 
 def holds(term: str, among: frozenset[str] | set[str]) -> bool:
