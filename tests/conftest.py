@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-import aiohttp
 import psycopg
 import pytest
 from psycopg import sql
 
 from redoubt import settings
+from redoubt.embedded import vllm
 from redoubt.embedded.postgres import SUPERUSER, Postgres
+from redoubt.errors import Unavailable
 from redoubt.store.catalog.migrate import migrate
 
 pytest_plugins = ["gateway_site"]
@@ -126,31 +127,26 @@ def embedder(servers: Path, model_path: Path) -> Iterator[settings.Embedder]:
     if running := os.environ.get("REDOUBT_TEST_EMBEDDER"):
         yield part.model_copy(update={"url": running})
         return
+    for folder in ("scratch", "cache"):
+        (servers / folder).mkdir(exist_ok=True)
+    server = vllm.Vllm(
+        python=VLLM / "bin/python",
+        model=model_path,
+        socket=servers / "embed.sock",
+        scratch=servers / "scratch",
+        cache=servers / "cache",
+    )
     log = (servers / "vllm.log").open("wb")
     process = subprocess.Popen(
-        [
-            str(VLLM / "bin/python"), "-m", "vllm.entrypoints.openai.api_server",
-            "--model", str(model_path), "--served-model-name", part.model, "--runner", "pooling",
-            "--dtype", "float32", "--enforce-eager", "--uds", f"{servers}/embed.sock",
-        ],
-        env=os.environ | {
-            "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_DO_NOT_TRACK": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "GLOO_SOCKET_IFNAME": "lo",
-        },
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )  # fmt: skip
+        server.command(), env=server.environment(), stdout=log, stderr=log, start_new_session=True
+    )
 
     async def ready() -> bool:
         try:
-            async with (
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(f"{servers}/embed.sock")) as session,
-                session.post("http://embedder/v1/embeddings", json={"model": part.model, "input": ["ready"]}) as answer,
-            ):
-                return answer.status == 200
-        except (aiohttp.ClientError, OSError):
+            await server.probe()
+        except (Unavailable, TimeoutError):
             return False
+        return True
 
     deadline = time.monotonic() + 240
     while not asyncio.run(ready()):
