@@ -1,6 +1,8 @@
 """No hit, citation, count, error, source or model from a document that one may not read; several principals."""
 
+import asyncio
 import json
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -188,9 +190,22 @@ async def test_a_superseded_version_keeps_its_evidence_but_not_its_text(
     assert (await readers["finance"].get(f"/v1/documents/{id_}/versions/1")).status_code == 404
 
 
-async def test_documents_that_disagree_are_both_shown(readers: dict[str, Reader], corpus: Corpus) -> None:
-    from datetime import UTC, datetime
+async def test_requests_at_the_same_time_do_not_mix(readers: dict[str, Reader], corpus: Corpus) -> None:
+    await corpus.add("park.md", OPEN)
+    await corpus.add("deal.md", SECRET, ["finance"])
+    names = ["nobody", "finance"] * 15
+    answers = await asyncio.gather(*(readers[name].ask(QUESTION, stream=at % 3 == 0) for at, name in enumerate(names)))
+    for name, response in zip(names, answers, strict=True):
+        assert response.status_code == 200
+        assert ("14 November" in response.text) == (name == "finance")
+    rows = await corpus.audit()
+    assert len({row["request_id"] for row in rows}) == len(names)
+    assert {(row["key_id"], row["outcome"]) for row in rows} == {
+        (row["key_id"], "answered" if row["documents"] else "refused") for row in rows
+    }
 
+
+async def test_documents_that_disagree_are_both_shown(readers: dict[str, Reader], corpus: Corpus) -> None:
     await corpus.add("old.md", "Employees receive 28 days of annual leave.", as_of=datetime(2022, 1, 1, tzinfo=UTC))
     await corpus.add("new.md", "Employees receive 30 days of annual leave.", as_of=datetime(2025, 1, 1, tzinfo=UTC))
     response = await readers["nobody"].ask("How many days of annual leave do employees receive?")

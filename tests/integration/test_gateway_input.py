@@ -112,6 +112,27 @@ async def test_other_bodies_are_checked_too(gateway: Served, corpus: Corpus) -> 
             is_openai_error(response, key)
 
 
+VALUES = [
+    None, True, 0, -1, 1.5, 10**40, "", "x", "\ud800", "\x00", "main", [], {}, [None], ["user"], {"role": "user"},
+    [{"role": "user", "content": [{}]}], [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}],
+    [{"role": {}, "content": "x"}], {"type": []}, {"include_usage": 3}, "auto", [[[]]], {"": ""},
+]  # fmt: skip
+
+
+async def test_any_value_is_served_or_refused(gateway: Served, corpus: Corpus) -> None:
+    """Over HTTP for the fields that are read; the unit tests try every field."""
+    key = await corpus.key("anna")
+    embed = {"model": "all-minilm-l6-v2", "input": "x"}
+    bodies = [("/v1/chat/completions", GOOD | {name: v}) for name in ("model", "messages", "stream") for v in VALUES]
+    bodies += [("/v1/search", {"query": "x"} | {name: value}) for name in ("index", "query") for value in VALUES]
+    bodies += [("/v1/embeddings", embed | {"input": value}) for value in VALUES]
+    async with gateway.client(key) as client:
+        for path, body in bodies:
+            content = json.dumps(body)
+            response = await client.post(path, content=content, headers={"Content-Type": "application/json"})
+            assert response.status_code in {200, 400, 404}, (path, body, response.text)
+
+
 async def test_an_unknown_index_is_a_404(gateway: Served, corpus: Corpus) -> None:
     async with gateway.client(await corpus.key("anna")) as client:
         chat = await client.post("/v1/chat/completions", json=GOOD | {"model": "nothing"})

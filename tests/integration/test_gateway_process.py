@@ -37,7 +37,7 @@ class Unit:
 
         def invoke() -> tuple[int, str, str]:
             if not app.registered_commands:
-                _assemble()
+                _assemble([])
             result = CliRunner().invoke(app, arguments, env=self.environment)
             if isinstance(result.exception, RedoubtError):
                 return result.exception.exit_code, result.stdout, str(result.exception.what)

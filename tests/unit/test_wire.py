@@ -8,6 +8,12 @@ from redoubt.gateway.wire import BadField, ChatRequest, EmbeddingsRequest, Searc
 
 HELLO = [{"role": "user", "content": "hello"}]
 
+VALUES = [
+    None, True, 0, -1, 1.5, 10**40, "", "x", "\ud800", "\x00", "main", [], {}, [None], ["user"], {"role": "user"},
+    [{"role": "user", "content": [{}]}], [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}],
+    [{"role": {}, "content": "x"}], {"type": []}, {"include_usage": 3}, "auto", [[[]]], {"": ""},
+]  # fmt: skip
+
 
 def chat(**fields: object) -> ChatRequest:
     return ChatRequest.model_validate({"model": "main", "messages": HELLO} | fields)
@@ -120,3 +126,14 @@ def test_a_search_has_a_bounded_number_of_hits(top_k: object) -> None:
 def test_embeddings_take_texts_only(texts: object) -> None:
     with pytest.raises(ValidationError):
         EmbeddingsRequest.model_validate({"model": "m", "input": texts})
+
+
+@pytest.mark.parametrize("name", ChatRequest.model_fields)
+def test_any_value_in_any_field_is_served_or_refused(name: str) -> None:
+    for value in VALUES:
+        try:
+            asked = ChatRequest.model_validate({"model": "main", "messages": HELLO} | {name: value})
+            assert asked.question()
+            assert split_model(asked.model)
+        except (ValidationError, InputError):
+            continue

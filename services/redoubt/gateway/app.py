@@ -36,7 +36,13 @@ def create(site: Site, settings: GatewaySettings) -> FastAPI:
         dsn = site.catalog.dsn_for(site.catalog.gateway_role)
         async with AsyncExitStack() as opened:
             connections = await opened.enter_async_context(
-                pool(dsn, service="gateway", size=settings.pool_size, timeout_s=settings.catalog_timeout_s)
+                pool(
+                    dsn,
+                    service="gateway",
+                    size=settings.pool_size,
+                    timeout_s=settings.catalog_timeout_s,
+                    autocommit=True,
+                )
             )
             embedder = await opened.enter_async_context(
                 Embedder(

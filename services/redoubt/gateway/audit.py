@@ -62,9 +62,12 @@ class Exchange:
         try:
             yield
         finally:
-            took = perf_counter() - began
-            self.metrics.stage_duration.labels(name).observe(took)
-            self.stages[name] = round(self.stages.get(name, 0.0) + took * 1000, 3)
+            self.took(name, perf_counter() - began)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Note how long a stage was that something else timed."""
+        self.metrics.stage_duration.labels(name).observe(seconds)
+        self.stages[name] = round(self.stages.get(name, 0.0) + seconds * 1000, 3)
 
     def failed(self, error: RedoubtError) -> None:
         """Note why there is no answer."""

@@ -21,7 +21,8 @@ async def answer(
     settings = retriever.settings
     found = await retriever.retrieve(exchange, principal, index, question, max(settings.top_k, _JUDGED))
     with exchange.stage("ground"):
-        verdict = ground.decide(question, found.hits, found.live.threshold)
+        threshold = ground.DEFAULT_THRESHOLD if found.live.threshold is None else found.live.threshold
+        verdict = ground.decide(question, found.hits, threshold)
     signals = {**verdict.signals, "confidence": verdict.confidence}
     if not verdict.answerable:
         return _refuse(exchange, index, verdict.reason or "low_score", found, signals)

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
-from redoubt.errors import EmbedderDown, NotFound, RedoubtError
+from redoubt.errors import EmbedderDown, NotFound
 from redoubt.gateway.audit import Exchange
 from redoubt.gateway.deadline import FIX, within
-from redoubt.model import Candidate, Hit, Principal, Query, SearchedSource, Vectors
+from redoubt.model import Candidate, Hit, Principal, Query, SearchedSource, Vector, Vectors
 from redoubt.settings import GatewaySettings
 from redoubt.store.catalog import permitted
 from redoubt.store.catalog.connect import Pool, connection
 from redoubt.store.catalog.permitted import Current, Live
-from redoubt.store.fuse import fuse
+from redoubt.store.fuse import DEFAULT_ALPHA, fuse
 from redoubt.store.protocol import Store
 
 
@@ -47,28 +48,30 @@ class Retriever:
         self, exchange: Exchange, principal: Principal, index: str, question: str, limit: int
     ) -> Retrieved:
         """The best `limit` passages; `NotFound` for an index that does not exist or holds nothing readable."""
+        began = perf_counter()
         looked_up = asyncio.create_task(self._look_up(principal, index))
+        embedded = asyncio.create_task(self._embed(question))
         try:
-            with exchange.stage("embed"):
-                (vector,) = await self.embedder.embed([question])
-            live, searched = await looked_up
-        except RedoubtError:
-            # An unknown index is told as such even when the embedder is down.
-            if looked_up.done() and not looked_up.cancelled() and isinstance(looked_up.exception(), NotFound):
-                raise looked_up.exception() from None  # type: ignore[misc]
-            raise
+            (live, searched), (vector, embedding_s) = await asyncio.gather(looked_up, embedded)
         finally:
             looked_up.cancel()
+            embedded.cancel()
+        exchange.took("embed", embedding_s)
         if vector.shape != (live.generation.dimensions,) and self.embedder_digest == live.generation.embedder_digest:
             why = f"its vector has {vector.size} dimensions, the model's have {live.generation.dimensions}"
             raise EmbedderDown("the embedder's answer is no embedding", why=why, fix=FIX, kind="garbage")
         query = Query(question, vector, self.embedder_digest, self.settings.candidates)
-        with exchange.stage("retrieve"):
-            hits = await within(self.settings.catalog_timeout_s, self._search(principal, live, query, limit))
+        hits = await within(self.settings.catalog_timeout_s, self._search(principal, live, query, limit))
+        exchange.took("retrieve", perf_counter() - began - embedding_s)
         exchange.metrics.hits.labels(index).observe(len(hits))
         if cosines := [hit.cosine for hit in hits if hit.cosine is not None]:
             exchange.metrics.top_score.labels(index).observe(max(cosines))
         return Retrieved(live, hits, searched)
+
+    async def _embed(self, question: str) -> tuple[Vector, float]:
+        began = perf_counter()
+        (vector,) = await self.embedder.embed([question])
+        return vector, perf_counter() - began
 
     async def _look_up(self, principal: Principal, index: str) -> tuple[Live, tuple[SearchedSource, ...]]:
         async def read() -> tuple[Live, tuple[SearchedSource, ...]]:
@@ -82,7 +85,7 @@ class Retriever:
 
     async def _search(self, principal: Principal, live: Live, query: Query, limit: int) -> tuple[Hit, ...]:
         found = await self.stores[live.generation.backend].search(live.generation, query, principal)
-        ranked = fuse(found.candidates, live.alpha)
+        ranked = fuse(found.candidates, DEFAULT_ALPHA if live.alpha is None else live.alpha)
         async with connection(self.pool) as taken:
             now = await permitted.current(taken, principal, list({c.document_id for c, _ in ranked}))
         hits = []

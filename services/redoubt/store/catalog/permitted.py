@@ -20,7 +20,7 @@ _READABLE = "d.acl_id = ANY (ARRAY(SELECT a.id FROM acl a WHERE a.groups && %(gr
 
 _INDEX = f"""
 SELECT i.name AS index, g.id, g.number, g.backend, g.embedder, g.embedder_digest, g.dimensions, g.max_tokens,
-       coalesce(t.alpha, 0.5), coalesce(t.threshold, 0.5)
+       t.alpha, t.threshold
 FROM index i
 JOIN generation g ON g.id = i.live_generation_id
 LEFT JOIN LATERAL (SELECT alpha, threshold FROM index_tuning WHERE index_id = i.id ORDER BY version DESC LIMIT 1) t
@@ -80,8 +80,8 @@ class Live:
     """The generation that an index's name means now, and how it is tuned."""
 
     generation: Generation
-    alpha: float  # weight of the dense leg, [0, 1]
-    threshold: float  # confidence below which a question is refused, [0, 1]
+    alpha: float | None  # weight of the dense leg, [0, 1]; None: never tuned
+    threshold: float | None  # confidence below which a question is refused, [0, 1]; None: never tuned
 
 
 @dataclass(frozen=True, slots=True)
