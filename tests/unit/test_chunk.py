@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from redoubt.ingest.chunk import Chunker, Piece
 from redoubt.ingest.parse import Limits, parse
@@ -262,3 +262,24 @@ def test_the_sample_documents_keep_the_promises(path: Path) -> None:
     parsed = parse(path.read_bytes(), path.name, limits=Limits())
     for piece in cut(parsed):
         assert len(piece.text) > 20
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of the other family: bytes, so that one character may be several tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([sentences(40), "漢字 und Größe"], trainer)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+@pytest.mark.parametrize("text", [sentences(40), "👨👩👧" * 500, "漢字。" * 500, "a" * 5_000, "e" + "\u0301" * 2_000])
+def test_the_budget_holds_under_another_tokenizer(byte_level: Path, text: str) -> None:
+    chunker = Chunker(byte_level, 32)
+    pieces = chunker.chunk(build(("👍" * 40, text), title="👨👩👧" * 30))
+    assert "".join(p.text for p in pieces).replace(" ", "") == text.replace(" ", "")
+    assert all(chunker.count(p.embed_text) <= 32 for p in pieces)
