@@ -205,13 +205,13 @@ def _show_tables(
     out.rows(
         [
             {
-                "stage": s.name,
-                "count": s.count,
-                "mean": output.duration(s.mean_s),
-                "p50": output.duration(s.p50_s),
-                "p95": output.duration(s.p95_s),
+                "stage": stage.name,
+                "count": stage.count,
+                "mean": output.duration(stage.mean_s),
+                "p50": output.duration(stage.p50_s),
+                "p95": output.duration(stage.p95_s),
             }
-            for s in latency
+            for stage in latency
         ],
         {"stage": "stage", "count": "times", "mean": "mean", "p50": "p50", "p95": "p95"},
         title="Latency of answering, by stage",

@@ -76,6 +76,13 @@ def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, An
         raise InputError("--group and --acl-file say who may read a folder", fix="name the folder with --docs")
     if wanted.groups and wanted.acl_file:
         raise InputError("--group and --acl-file exclude each other", fix="write the group into the file's patterns")
+    for folder in wanted.docs:
+        if holds_home(folder, layout.home):
+            raise InputError(
+                f"{folder} holds the site's own state",
+                why=f"{layout.home} is in it, and would be taken in with every change of it",
+                fix="set REDOUBT_HOME to a folder elsewhere, or name the folders beside it",
+            )
     with starting(layout), Progress(out.json) as progress:
         state = begin(layout, wanted.port, wanted.name, out)
         wait_ready(layout, progress, ("postgres", "catalog"))
@@ -110,6 +117,11 @@ def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, An
         "detached": wanted.detach,
         "seconds": {"ready": round(ready_s, 2), "searchable": round(time.monotonic() - began, 2)},
     }
+
+
+def holds_home(folder: Path, home: Path) -> bool:
+    """Whether the folder, taken in, would bring the site's state with it; what is hidden is not taken in."""
+    return home.is_relative_to(folder) and not any(part.startswith(".") for part in home.relative_to(folder).parts)
 
 
 def show_sources(out: output.Writer, sources: list[dict[str, Any]]) -> None:
