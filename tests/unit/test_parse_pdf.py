@@ -125,6 +125,14 @@ def test_a_hyphen_goes_only_where_it_divides(lines: list[str], words: set[str], 
     assert join(lines, words) == whole
 
 
+def test_a_paragraph_of_several_fonts_stays_one() -> None:
+    text = "A word <font name='Courier'>in typewriter face</font> and so on, and the next line may begin with it. " * 6
+    styles = getSampleStyleSheet()
+    out = io.BytesIO()
+    SimpleDocTemplate(out, pagesize=A5).build([Paragraph(text, styles["BodyText"])])
+    assert "\n" not in read(out.getvalue()).text
+
+
 def test_a_scan_holds_no_text() -> None:
     out = io.BytesIO()
     canvas = Canvas(out)

@@ -11,6 +11,7 @@ from redoubt.ingest.parse.clean import clean
 from redoubt.ingest.parse.draft import Draft
 
 HEADING_RATIO = 1.15  # of a heading's size to the body's
+SAME_SIZE = 0.1  # by which lines of one paragraph may differ, as a share: fonts do
 PARAGRAPH_RATIO = 1.35  # of a paragraph's distance to a line's
 MAX_HEADING = 150  # characters
 MAX_LEVELS = 4
@@ -89,7 +90,8 @@ def _blocks(lines: list[Line], pitch: float) -> Iterator[list[Line]]:
                 together = _tabular(last, line)
             else:
                 together = (
-                    (line.page, line.size) == (last.page, last.size)
+                    line.page == last.page
+                    and abs(line.size - last.size) <= SAME_SIZE * last.size
                     and 0 < step <= max(pitch, line.size) * PARAGRAPH_RATIO
                     and not _ITEM.match(line.text)
                 )
