@@ -179,8 +179,10 @@ class Truth:
         async with transaction(catalog) as tx:
             rows = await (
                 await tx.execute(
-                    f"SELECT c.id, c.acl_id, l.terms, l.counts, l.length "
-                    f"FROM {schema(generation.id)}.chunk c JOIN {schema(generation.id)}.lexical l USING (no)".encode()
+                    "SELECT p.id, c.acl_id, l.terms, l.counts, l.length FROM {s}.chunk c "
+                    "JOIN {s}.passage p USING (no) JOIN {s}.lexical l USING (no)".format(
+                        s=schema(generation.id)
+                    ).encode()
                 )
             ).fetchall()
         vectors = {c.id: v for item in written for c, v in zip(item.chunks, item.vectors, strict=True)}

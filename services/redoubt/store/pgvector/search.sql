@@ -3,18 +3,20 @@
 -- Lexical leg: the question's terms, rarest first, bring candidates until enough postings were read; the best of them
 -- by partial score are then scored exactly from the forward index, with all terms and the present statistics. While
 -- fewer postings than that match, nothing is left out and the leg is exact.
--- Dense leg: the HNSW graph, iterating until enough permitted chunks were met; exactly when few chunks are permitted.
+-- Dense leg: the HNSW graph, iterating until enough permitted chunks were met: the fewer are permitted, the longer. So
+-- few are compared one by one, which is exact: measured, one step in the graph costs as much as 25 comparisons, and it
+-- takes candidates / (permitted / collection) steps; `exact_weight` is 25 times the usual number of candidates.
 -- STABLE: every statement in here sees the caller's snapshot, so that a write or a merge in between changes nothing.
 
 CREATE FUNCTION {schema}.search(
-    question text, embedding halfvec, readers text[], candidates int, exact_below int, posting_budget int
+    question text, embedding halfvec, readers text[], candidates int, exact_weight int, posting_budget int
 ) RETURNS TABLE (
     id uuid, ordinal int, document_id uuid, version int, title text, heading text[], text text,
     start_char int, end_char int, page int, cosine double precision, bm25 double precision, idf_share double precision,
     question_idf double precision
 )
 LANGUAGE plpgsql STABLE
-SET hnsw.ef_search = 100
+SET hnsw.ef_search = 160
 SET hnsw.iterative_scan = relaxed_order
 SET hnsw.max_scan_tuples = 40000
 SET jit = off
@@ -29,6 +31,8 @@ DECLARE
     acls      int[];
     collection double precision;    -- chunks in the generation
     permitted bigint;               -- of them, those that the readers may read
+    few       boolean;              -- so few that comparing them all costs less than looking for them in the graph
+    mine      int[];                -- these few
     average   double precision;     -- terms a chunk
     configs   text[];
     keys      bigint[];             -- the question's terms, rarest first; those below run beside
@@ -39,6 +43,7 @@ DECLARE
     masses    double precision[];   -- idf of all terms, beside `configs`
     chosen    int := 0;
     read      bigint := 0;
+    kept      double precision;     -- chunks that are scored exactly, for each that is returned
     lexical_nos int[] := '{}';
     dense_nos   int[] := '{}';
 BEGIN
@@ -54,6 +59,10 @@ BEGIN
         RETURN;
     END IF;
     average := greatest(average, 1);
+    few := permitted::double precision ^ 2 <= exact_weight * collection;
+    IF few THEN
+        SELECT array_agg(c.no) INTO mine FROM {schema}.chunk AS c WHERE c.acl_id = ANY (acls);
+    END IF;
     SELECT array_agg(present.config) INTO configs
     FROM (SELECT config FROM {schema}.tally GROUP BY config HAVING sum(chunks) > 0) AS present;
 
@@ -75,12 +84,13 @@ BEGIN
 
     IF keys IS NOT NULL THEN
         FOR i IN 1 .. cardinality(keys) LOOP
-            EXIT WHEN read > 0 AND read + dfs[i] > posting_budget AND permitted > exact_below;
+            EXIT WHEN read > 0 AND read + dfs[i] > posting_budget AND NOT few;
             read := read + dfs[i];
             chosen := i;
         END LOOP;
-        IF permitted <= exact_below THEN
-            WITH mine AS MATERIALIZED (
+        kept := CASE WHEN chosen = cardinality(keys) THEN 1.2 ELSE 4 END;
+        IF few THEN
+            WITH permitted_one AS MATERIALIZED (
                 SELECT c.no FROM {schema}.chunk AS c WHERE c.acl_id = ANY (acls)
             )
             SELECT array_agg(ranked.no) INTO lexical_nos FROM (
@@ -89,8 +99,8 @@ BEGIN
                     SELECT unnest(p.nos) AS no, unnest(p.impacts) * t.weight AS score
                     FROM unnest(keys, weights) AS t (term, weight) JOIN {schema}.posting AS p USING (term)
                 ) AS partial
-                JOIN mine USING (no)
-                GROUP BY partial.no ORDER BY sum(partial.score) DESC, partial.no LIMIT 3 * candidates
+                JOIN permitted_one USING (no)
+                GROUP BY partial.no ORDER BY sum(partial.score) DESC, partial.no LIMIT ceil(kept * candidates)
             ) AS ranked;
         ELSE
             -- Some of the best will not be permitted, or no longer there: look at as many more as their share asks for.
@@ -102,20 +112,20 @@ BEGIN
                     JOIN {schema}.posting AS p USING (term)
                 ) AS partial
                 GROUP BY partial.no ORDER BY 2 DESC, 1
-                LIMIT 100 + ceil(6 * candidates * collection / permitted)
+                LIMIT 100 + ceil(1.2 * kept * candidates * collection / permitted)
             )
             SELECT array_agg(r.no) INTO lexical_nos FROM (
                 SELECT ranked.no
                 FROM ranked, LATERAL (SELECT c.acl_id FROM {schema}.chunk AS c WHERE c.no = ranked.no OFFSET 0) AS c
-                WHERE c.acl_id = ANY (acls) ORDER BY ranked.score DESC, ranked.no LIMIT 5 * candidates
+                WHERE c.acl_id = ANY (acls) ORDER BY ranked.score DESC, ranked.no LIMIT ceil(kept * candidates)
             ) AS r;
         END IF;
     END IF;
 
-    IF permitted <= exact_below THEN
+    IF few THEN
         SELECT array_agg(d.no) INTO dense_nos FROM (
             SELECT v.no
-            FROM {schema}.chunk AS c JOIN {schema}.vector AS v USING (no) WHERE c.acl_id = ANY (acls)
+            FROM {schema}.vector AS v WHERE v.no = ANY (mine)
             ORDER BY (v.embedding <#> search.embedding) + 0, v.no LIMIT candidates
         ) AS d;
     ELSE

@@ -15,8 +15,9 @@ from redoubt.store.pgvector.halfvec import Halfvec, HalfvecDumper
 from redoubt.store.pgvector.statements import schema, script, statement
 from redoubt.store.protocol import Capabilities, Report, Transaction, Write
 
-EXACT_BELOW = 10_000  # permitted chunks: fewer are compared one by one, which is exact and as fast
-POSTING_BUDGET = 30_000  # postings read before candidates are taken; rarest terms first
+EXACT_WEIGHT = 2_500  # the square of the permitted chunks, for each chunk, up to which they are compared one by one
+GRAPH_ABOVE = 10_000  # chunks: a graph over fewer saves nothing
+POSTING_BUDGET = 20_000  # postings read before candidates are taken, rarest terms first
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName)
 
 
@@ -25,8 +26,18 @@ class PgvectorStore:
 
     capabilities: ClassVar[Capabilities] = Capabilities(transactional=True, exact_when_selective=True)
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        exact_weight: int = EXACT_WEIGHT,
+        graph_above: int = GRAPH_ABOVE,
+        posting_budget: int = POSTING_BUDGET,
+    ) -> None:
         self._pool = pool
+        self._exact_weight = exact_weight
+        self._graph_above = graph_above
+        self._posting_budget = posting_budget
 
     async def create(self, generation: Generation) -> None:
         """Make the generation's schema, owned by the ingest worker whoever calls."""
@@ -80,8 +91,8 @@ class PgvectorStore:
             Halfvec(query.vector),
             sorted(principal.groups),
             query.limit,
-            EXACT_BELOW,
-            POSTING_BUDGET,
+            self._exact_weight,
+            self._posting_budget,
         )
         call = f"SELECT * FROM {schema(generation.id)}.search(%s, %s, %s, %s, %s, %s)".encode()  # noqa: S608
         async with (
@@ -108,7 +119,7 @@ class PgvectorStore:
     async def maintain(self, generation: Generation) -> None:
         """Merge the segments of recent writes, and grow the graph once it pays; one at a time, the others return."""
         async with connection(self._pool) as taken, self._present(generation):
-            await merge.maintain(taken, generation, graph_above=EXACT_BELOW)
+            await merge.maintain(taken, generation, graph_above=self._graph_above)
 
     @asynccontextmanager
     async def _present(self, generation: Generation) -> AsyncIterator[None]:
