@@ -11,7 +11,7 @@ from redoubt.ingest.parse.clean import clean
 from redoubt.ingest.parse.draft import Draft
 
 HEADING_RATIO = 1.15  # of a heading's size to the body's
-SAME_SIZE = 0.1  # by which lines of one paragraph may differ, as a share: fonts do
+SAME_SIZE = 0.1  # by which lines of one paragraph may differ, as a share
 PARAGRAPH_RATIO = 1.35  # of a paragraph's distance to a line's
 MAX_HEADING = 150  # characters
 MAX_LEVELS = 4
@@ -27,8 +27,8 @@ class Line:
     """One line of a page."""
 
     cells: tuple[str, ...]  # more than one where gaps divide it into columns
-    top: float  # points from the page's lower edge
-    size: float  # height of its letters' boxes, points
+    baseline: float  # points from the page's lower edge
+    size: float  # of its font as seen, points
     page: int  # from 1
 
     @property
@@ -84,7 +84,7 @@ def _blocks(lines: list[Line], pitch: float) -> Iterator[list[Line]]:
     for line, following in itertools.zip_longest(lines, lines[1:]):
         if block:
             last = block[-1]
-            step = last.top - line.top
+            step = last.baseline - line.baseline
             within = len(block) > 1 and _tabular(*block[:2])
             if within or (following is not None and _tabular(line, following)):
                 together = _tabular(last, line)
@@ -116,9 +116,11 @@ def _tabular(line: Line, other: Line) -> bool:
 def _pitch(lines: list[Line], body: float) -> float:
     """The usual distance of two lines of body text, points."""
     distances = Counter(
-        round(above.top - below.top, 1)
+        round(above.baseline - below.baseline, 1)
         for above, below in itertools.pairwise(lines)
-        if above.page == below.page and above.size == below.size == body and 0 < above.top - below.top < 3 * body
+        if above.page == below.page
+        and above.size == below.size == body
+        and 0 < above.baseline - below.baseline < 3 * body
     )
     return max(distances, key=lambda d: (distances[d], -d), default=0.0)
 

@@ -1,6 +1,7 @@
 """PDF: lines of text by page, with where they stand; `layout` tells what they are."""
 
 import ctypes
+import math
 import re
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from redoubt.ingest.parse.layout import Line, write
 from redoubt.ingest.parse.limits import Limits
 from redoubt.model import ParsedDocument, Reason
 
-COLUMN_GAP = 0.9  # of a line's height, between two columns
+COLUMN_GAP = 1.0  # of a line's size, between two columns
 
 _NO_TITLE = re.compile(r"untitled|\(anonymous\)|microsoft word.*|.*\.(?:docx?|pdf|tex|indd|odt|rtf)", re.IGNORECASE)
 
@@ -77,9 +78,8 @@ def _lines(document: pdfium.PdfDocument, number: int) -> Iterator[Line]:
                 line += "-"  # pdfium's sign for a hyphen that it takes to divide a word between two lines
             if stripped := line.strip():
                 first = match.start() + line.index(stripped[0])
-                _, top, _, bottom = _box(textpage, first)
-                size = round(abs(top - bottom), 1)
-                yield Line(_cells(textpage, first, stripped, size), top, size, number + 1)
+                size = _size(textpage, first)
+                yield Line(_cells(textpage, first, stripped, size), _baseline(textpage, first), size, number + 1)
     finally:
         textpage.close()
         page.close()
@@ -90,18 +90,32 @@ def _cells(textpage: pdfium.PdfTextPage, start: int, line: str, size: float) -> 
     cells = []
     at = 0
     for gap in re.finditer(r"\s+", line):
-        left, right = _box(textpage, start + gap.start() - 1)[2], _box(textpage, start + gap.end())[0]
-        if right - left > COLUMN_GAP * size > 0:
+        if _gap(textpage, start + gap.start() - 1, start + gap.end()) > COLUMN_GAP * size > 0:
             cells.append(line[at : gap.start()])
             at = gap.end()
     return (*cells, line[at:])
 
 
-def _box(textpage: pdfium.PdfTextPage, index: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a letter's place, points from the page's lower left corner."""
-    box = raw.FS_RECTF()
-    raw.FPDFText_GetLooseCharBox(textpage, index, ctypes.byref(box))
-    return box.left, box.top, box.right, box.bottom
+def _gap(textpage: pdfium.PdfTextPage, before: int, after: int) -> float:
+    """The distance between two letters of a line, points."""
+    left, right = raw.FS_RECTF(), raw.FS_RECTF()
+    raw.FPDFText_GetLooseCharBox(textpage, before, ctypes.byref(left))
+    raw.FPDFText_GetLooseCharBox(textpage, after, ctypes.byref(right))
+    return float(right.left - left.right)
+
+
+def _baseline(textpage: pdfium.PdfTextPage, index: int) -> float:
+    x, y = ctypes.c_double(), ctypes.c_double()
+    raw.FPDFText_GetCharOrigin(textpage, index, ctypes.byref(x), ctypes.byref(y))
+    return y.value
+
+
+def _size(textpage: pdfium.PdfTextPage, index: int) -> float:
+    """A letter's font size as it is seen, points: the page may scale what the font says."""
+    matrix = raw.FS_MATRIX()
+    scaled = raw.FPDFText_GetMatrix(textpage, index, ctypes.byref(matrix))
+    scale = math.hypot(matrix.c, matrix.d) if scaled else 1.0
+    return round(float(raw.FPDFText_GetFontSize(textpage, index)) * scale, 1)
 
 
 def _language(document: pdfium.PdfDocument) -> str | None:

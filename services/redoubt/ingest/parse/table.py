@@ -34,6 +34,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         bool(first)
         and sum(map(bool, first)) >= max(1, len(first) - 1)  # a corner may be empty
         and len(set(first)) == len(first)
+        and not any(cell.startswith("-") for cell in first)  # an option of a command, a list's mark, a number
         and not any(_number(cell) and not _names_years(rows, i) for i, cell in enumerate(first))
     )
 
