@@ -155,3 +155,14 @@ async def test_a_setting_that_is_wrong_is_told_in_one_line(tmp_path: Path) -> No
     _, err = await process.communicate()
     assert process.returncode == 4
     assert json.loads(err)["what"].startswith("there is no site at")
+
+
+async def test_a_wrong_environment_variable_is_named(site: settings.Site, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(settings.dump_site(site))
+    environment = dict(os.environ) | {"REDOUBT_SITE": str(tmp_path / "site.toml"), "REDOUBT_GATEWAY_TOP_K": "many"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "redoubt.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert "top_k" in json.loads(err)["why"]

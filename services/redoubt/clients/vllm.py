@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiohttp
 import numpy as np
 
-from redoubt.errors import EmbedderDown, InputError
+from redoubt.errors import EmbedderDown, Environment, InputError
 from redoubt.model import Vectors
 
 FIX = "see `redoubt status`"
@@ -18,12 +18,14 @@ _MODEL_FILES = {".safetensors", ".json", ".txt", ".model"}  # weights, tokenizer
 
 def digest(model: Path) -> str:
     """Identify a model: "sha256:…" over the names and bytes of its directory's files; reads all of them."""
+    found = sorted(path for path in model.rglob("*") if path.suffix in _MODEL_FILES and path.is_file())
+    if not any(path.suffix == ".safetensors" for path in found):
+        raise Environment(f"there is no model in {model}", why="it holds no .safetensors", fix="see `embedder.path`")
     whole = hashlib.sha256()
-    for path in sorted(model.rglob("*")):
-        if path.suffix in _MODEL_FILES and path.is_file():
-            with path.open("rb") as file:
-                part = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{part}  {path.relative_to(model).as_posix()}\n".encode())
+    for path in found:
+        with path.open("rb") as file:
+            part = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{part}  {path.relative_to(model).as_posix()}\n".encode())
     return f"sha256:{whole.hexdigest()}"
 
 

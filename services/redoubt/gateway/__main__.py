@@ -5,11 +5,12 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from redoubt import log
-from redoubt.errors import RedoubtError
+from redoubt.errors import InputError, RedoubtError
 from redoubt.gateway.app import create
-from redoubt.settings import GatewaySettings, load_site
+from redoubt.settings import GatewaySettings, explain, load_site
 
 SHUTDOWN_S = 10
 
@@ -33,6 +34,10 @@ def main() -> int:
     try:
         site, settings = load_site(), GatewaySettings()
         app = create(site, settings)
+    except ValidationError as error:
+        wrong = InputError("a REDOUBT_GATEWAY_ setting is wrong", why=explain(error), fix="see the settings' reference")
+        log.get(__name__).error("cannot_start", **wrong.as_dict())
+        return wrong.exit_code
     except RedoubtError as error:
         log.get(__name__).error("cannot_start", **error.as_dict())
         return error.exit_code

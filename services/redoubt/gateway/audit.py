@@ -9,77 +9,26 @@ up before anything was released is recorded as cancelled, and its work stops.
 import asyncio
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from time import perf_counter
+from contextlib import suppress
 
 import psycopg
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redoubt import log
-from redoubt.errors import CatalogDown, EmbedderDown, RedoubtError, Unavailable
+from redoubt.errors import RedoubtError, Unavailable
 from redoubt.gateway import reply
 from redoubt.gateway.deadline import within
+from redoubt.gateway.exchange import Exchange, route_of
 from redoubt.gateway.limits import ClientGone, read_body
 from redoubt.metrics import GatewayMetrics
-from redoubt.model import Principal
 from redoubt.settings import GatewaySettings
 from redoubt.store.catalog.audit import Outcome, Record, append
 from redoubt.store.catalog.connect import Pool, connection
 
-ROUTES = {
-    "/v1/chat/completions": re.compile(r"/v1/chat/completions"),
-    "/v1/models": re.compile(r"/v1/models"),
-    "/v1/models/{model}": re.compile(r"/v1/models/[^/]+"),
-    "/v1/embeddings": re.compile(r"/v1/embeddings"),
-    "/v1/search": re.compile(r"/v1/search"),
-    "/v1/documents/{document_id}/versions/{version}": re.compile(r"/v1/documents/[^/]+/versions/[^/]+"),
-}
 CANCELLED_STATUS = 499  # nobody received it; nginx's number for a client that went away
 _HOPELESS_S = 1.0  # the catalogue was just found down: one short try is enough
 _log = log.get(__name__)
-
-Authenticate = Callable[[str | None], Awaitable[Principal]]
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request and what is known of it; the handlers find it in the request's state."""
-
-    record: Record
-    metrics: GatewayMetrics
-    started: float = field(default_factory=perf_counter)
-    principal: Principal | None = None
-    stream: bool = False
-    stages: dict[str, float] = field(default_factory=dict)  # milliseconds
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage, for the metrics and for the answer itself."""
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.took(name, perf_counter() - began)
-
-    def took(self, name: str, seconds: float) -> None:
-        """Note how long a stage was that something else timed."""
-        self.metrics.stage_duration.labels(name).observe(seconds)
-        self.stages[name] = round(self.stages.get(name, 0.0) + seconds * 1000, 3)
-
-    def failed(self, error: RedoubtError) -> None:
-        """Note why there is no answer."""
-        self.record.reason = error.reference
-        if isinstance(error, Unavailable):
-            upstream = {CatalogDown: "catalog", EmbedderDown: "embedder"}.get(type(error), "store")
-            self.metrics.upstream_errors.labels(upstream, error.kind).inc()
-
-    @property
-    def elapsed_s(self) -> float:
-        """Since the request's first byte was seen."""
-        return perf_counter() - self.started
 
 
 class Audited:
@@ -95,8 +44,7 @@ class Audited:
         if scope["type"] != "http" or not re.match(r"/v1(/|$)", scope["path"]):
             await self._app(scope, receive, send)
             return
-        route = next((name for name, form in ROUTES.items() if form.fullmatch(scope["path"])), "unknown")
-        exchange = Exchange(Record(route=route), self._metrics)
+        exchange = Exchange(Record(route=route_of(scope["path"])), self._metrics)
         scope.setdefault("state", {})["exchange"] = exchange
         gate = _Gate(exchange, send, scope["app"].state.services.pool, self._settings.catalog_timeout_s)
         gone = asyncio.Event()

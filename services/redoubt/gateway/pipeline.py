@@ -3,8 +3,8 @@
 from typing import Literal
 
 from redoubt.gateway import conflict, ground, quote, render
-from redoubt.gateway.audit import Exchange
 from redoubt.gateway.deadline import within
+from redoubt.gateway.exchange import Exchange
 from redoubt.gateway.retrieve import Retrieved, Retriever
 from redoubt.model import Answer, Citation, Principal
 from redoubt.store.catalog import permitted

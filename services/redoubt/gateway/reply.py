@@ -1,7 +1,7 @@
 """What the gateway sends, in OpenAI's forms, with the `redoubt` object beside what OpenAI defines."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,8 +13,6 @@ from redoubt.gateway.render import Mark
 from redoubt.gateway.wire import BadField
 from redoubt.model import Answer, Citation, Disagreement, Hit, SearchedSource
 from redoubt.store.catalog.permitted import Version
-
-NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}  # quotes cost no model any token
 
 
 class Json(Response):
@@ -162,57 +160,6 @@ def _searched(source: SearchedSource) -> dict[str, Any]:
         "newest_as_of": moment(source.newest_as_of),
         "last_success_at": moment(source.last_success_at),
     }
-
-
-def completion(
-    model: str, created: int, text: str, cited: list[dict[str, Any]], redoubt: dict[str, Any]
-) -> dict[str, Any]:
-    """A whole chat completion."""
-    message = {"role": "assistant", "content": text, "refusal": None, "annotations": cited}
-    return {
-        "id": f"chatcmpl-{redoubt['request_id']}",
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
-        "usage": NO_USAGE,
-        "redoubt": redoubt,
-    }
-
-
-def chunks(
-    model: str,
-    created: int,
-    pieces: Sequence[str],
-    cited: list[dict[str, Any]],
-    redoubt: dict[str, Any],
-    *,
-    include_usage: bool,
-) -> Iterator[bytes]:
-    """A chat completion as server-sent events; the last piece carries annotations and the `redoubt` object."""
-    base: dict[str, Any] = {
-        "id": f"chatcmpl-{redoubt['request_id']}",
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-    }
-
-    def event(delta: dict[str, Any], finish: str | None = None, **beside: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**base, "choices": [choice], **({"usage": None} if include_usage else {}), **beside})
-
-    yield event({"role": "assistant", "content": ""})
-    for piece in pieces[:-1]:
-        yield event({"content": piece})
-    yield event({"content": pieces[-1], "annotations": cited}, redoubt=redoubt)
-    yield event({}, "stop")
-    if include_usage:
-        yield _event({**base, "choices": [], "usage": NO_USAGE})
-    yield b"data: [DONE]\n\n"
-
-
-def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n\n"
 
 
 def hit(found: Hit) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import Protocol
 
 from redoubt.errors import EmbedderDown, NotFound
-from redoubt.gateway.audit import Exchange
 from redoubt.gateway.deadline import FIX, within
+from redoubt.gateway.exchange import Exchange
 from redoubt.model import Candidate, Hit, Principal, Query, SearchedSource, Vector, Vectors
 from redoubt.settings import GatewaySettings
 from redoubt.store.catalog import permitted

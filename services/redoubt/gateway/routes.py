@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from redoubt.clients.vllm import Embedder
 from redoubt.errors import NotFound
-from redoubt.gateway import pipeline, reply
-from redoubt.gateway.audit import Exchange
+from redoubt.gateway import completion, pipeline, reply
 from redoubt.gateway.auth import KeyRing, refused
 from redoubt.gateway.deadline import within
+from redoubt.gateway.exchange import Exchange
 from redoubt.gateway.retrieve import Retriever, unknown_index
 from redoubt.gateway.wire import BadField, ChatRequest, EmbeddingsRequest, SearchRequest, split_model
 from redoubt.model import Principal
@@ -76,8 +76,8 @@ async def chat(body: ChatRequest, services: With, exchange: Asked, principal: Wh
     redoubt = reply.redoubt_object(answer, exchange.record.request_id, exchange.stages)
     created = int(time.time())
     if not body.stream:
-        return reply.Json(reply.completion(body.model, created, answer.text, cited, redoubt))
-    events = reply.chunks(body.model, created, pieces, cited, redoubt, include_usage=body.include_usage)
+        return reply.Json(completion.whole(body.model, created, answer.text, cited, redoubt))
+    events = completion.chunks(body.model, created, pieces, cited, redoubt, include_usage=body.include_usage)
     return StreamingResponse(_each(events), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
