@@ -94,6 +94,25 @@ class TestOwn(Pgvector):
             await trial.store.set_acl(tx, trial.generation, [item.document.document_id], trial.acls["board"])
         assert await rows() == before
 
+    async def test_a_revocation_that_waited_for_a_write_holds_for_what_was_written(self, trial: Trial) -> None:
+        item = trial.made.document(trial.acls["staff"], 3)
+        id_, query, reader = item.document.document_id, trial.made.query("amber"), principal("staff")
+        await trial.put(item)
+
+        async def revoke() -> None:
+            async with transaction(trial.pool) as tx:
+                await trial.store.set_acl(tx, trial.generation, [id_], None)
+
+        async with transaction(trial.pool) as tx:
+            new = trial.made.document(trial.acls["staff"], 4, id_=id_, version=2)
+            await trial.store.write(tx, trial.generation, [new])
+            revoking = asyncio.create_task(revoke())
+            await _waiting(trial, revoking)
+            assert len((await trial.search(query, reader)).candidates) == 3
+        await revoking
+        assert (await trial.search(query, reader)).candidates == ()
+        assert await trial.held() == [(id_, 2, None, 4)]
+
     async def test_maintenance_whose_backend_dies_changes_nothing_and_can_be_done_again(self, trial: Trial) -> None:
         store = PgvectorStore(trial.pool, graph_above=1)
         for _ in range(12):
@@ -191,14 +210,14 @@ def _against(mode: str) -> str:
 
 
 async def _waiting(trial: Trial, working: asyncio.Task[None]) -> int:
-    """The process id of the maintenance, once it waits for a lock."""
+    """The process id of what `working` does, once it waits for a lock."""
     while not working.done():
         rows = await _all(
             trial,
-            "SELECT pid FROM pg_locks WHERE NOT granted AND (locktype = 'virtualxid' OR database = "
+            "SELECT pid FROM pg_locks WHERE NOT granted AND (locktype IN ('virtualxid', 'transactionid') OR database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database()))",
         )
         if rows:
             return int(rows[0][0])
         await asyncio.sleep(0.01)
-    raise AssertionError(f"maintenance ended: {working.exception()}")
+    raise AssertionError(f"it did not wait: {working.exception()}")

@@ -16,7 +16,7 @@ from redoubt.store.pgvector.statements import schema, script, statement
 from redoubt.store.protocol import Capabilities, Report, Transaction, Write
 
 EXACT_WEIGHT = 2_500  # the square of the permitted chunks, for each chunk, up to which they are compared one by one
-GRAPH_ABOVE = 10_000  # chunks: a graph over fewer saves nothing
+GRAPH_ABOVE = 2_500  # chunks: a graph over fewer saves nothing, as all of them are compared anyway
 POSTING_BUDGET = 20_000  # postings read before candidates are taken, rarest terms first
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName)
 
