@@ -108,8 +108,11 @@ class Sandbox:
             told = b""
         if told:
             return dict(json.loads(told))
-        if _closed(control):
-            raise WardenGone
+        # The guard is dead. If the warden is too, its other guards may hold its socket for a moment more.
+        for _ in range(50):
+            if _closed(control):
+                raise WardenGone
+            await asyncio.sleep(0.02)
         return {"outcome": "crash", "how": "its guard was killed"}
 
     def _verdict(self, outcome: dict[str, str]) -> DocumentRejected:
