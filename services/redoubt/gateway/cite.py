@@ -24,7 +24,8 @@ def check(sentence: str, cited_text: str) -> Support:
     claimed, given = values(sentence, of), values(cited_text, of)
     cited_terms = set(terms(cited_text, of))
     missing = [value.text for value in claimed if value.kind != "negation" and not _stands(value, given, cited_terms)]
-    wanted = list(dict.fromkeys(terms(sentence, of)))
+    judged = {word for value in claimed if value.kind != "name" for word in terms(value.text, of)}
+    wanted = [term for term in dict.fromkeys(terms(sentence, of)) if term not in judged]
     absent = [term for term in wanted if not holds(term, cited_terms)]
     coverage = 1 - len(absent) / len(wanted) if wanted else 1.0
     says_no = any(value.kind == "negation" for value in claimed)

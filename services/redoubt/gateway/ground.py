@@ -15,11 +15,11 @@ from redoubt.gateway.sentences import sentences
 from redoubt.gateway.terms import asked, holds, terms
 from redoubt.model import Hit
 
-DEFAULT_THRESHOLD = 0.35  # confidence from which a question is answered; an evaluation sets it per index
+DEFAULT_THRESHOLD = 0.5  # confidence from which a question is answered; an evaluation sets it per index
 
 NEXT = 5  # hits that the best one is compared with
 COEFFICIENTS: Mapping[str, float] = {
-    "bias": -8.36, "cosine": 4.58, "lead": 6.14, "gap": 3.5, "bm25_gap": 2.32, "sentence": 2.33, "title": -2.39,
+    "bias": -7.74, "cosine": 4.58, "lead": 6.14, "gap": 3.5, "bm25_gap": 2.32, "sentence": 2.33, "title": -2.39,
     "unseen": -0.83,
 }  # fmt: skip
 # What a hit's cosine is taken for where the backend knows none: neither for nor against.
