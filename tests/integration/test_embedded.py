@@ -194,6 +194,15 @@ def test_a_killed_process_is_shown_and_comes_back(site: Command, up: tuple[Comma
     assert site.processes()[name]["restarts"] >= 1
 
 
+def test_an_engine_that_dies_alone_takes_its_server_with_it(site: Command, up: tuple[Command, dict[str, Any]]) -> None:
+    before = site.pids()["embedder"]
+    engine = next(p for p in processes_of(site.home) if p.ppid() == before and "EngineCore" in " ".join(p.cmdline()))
+    engine.kill()
+    until(lambda: site.pids()["embedder"] not in (None, before), what="another embedder")
+    until(lambda: site.state["phase"] == "ready")
+    until(lambda: answers(up[1]), what="an answer")
+
+
 def test_the_supervisor_is_replaced_and_its_children_are_adopted(
     site: Command, up: tuple[Command, dict[str, Any]]
 ) -> None:
@@ -254,18 +263,6 @@ def test_down_without_any_supervision_leaves_nothing_and_loses_nothing(
     assert answers(again.json)
 
 
-def test_down_stops_gracefully_and_leaves_nothing(site: Command) -> None:
-    mapped = shared_memory_of(site.home)
-    assert site("down").code == 0
-    assert processes_of(site.home) == []
-    assert sockets_below(site.home) == []
-    assert shared_memory_left(mapped) == set()
-    assert not (site.home / "data" / "postmaster.pid").exists()
-    log = (site.home / "log" / "postgres.log").read_text()
-    assert "database system is shut down" in log.splitlines()[-1]
-    assert site("up").code == 0
-
-
 def test_down_spares_a_process_that_only_has_a_pid_of_ours(folder: Path) -> None:
     layout = Layout(folder / "recycled")
     layout.prepare()
@@ -319,11 +316,22 @@ def test_an_ordinary_user_has_a_site_beside_it(
         assert ask(up[1] | {"key": said["key"]}).status_code == 401  # another site's key
         assert answers(up[1])
         assert site.state["phase"] == "ready"
-        short = [path for path in Path("/tmp").glob("redoubt-*") if path.owner() == name]
-        assert len(short) == 1 and short[0].stat().st_mode & 0o777 == 0o700 and sockets_below(short[0])
+        short = Layout(second.home).run
+        short = short.with_name(short.name.replace(f"-{os.geteuid()}-", f"-{pwd.getpwnam(name).pw_uid}-"))
+        assert sockets_below(short)
+        assert (short.owner(), short.stat().st_mode & 0o777) == (name, 0o700)
     finally:
         second("down")
     assert processes_of(second.home) == []
-    assert all(sockets_below(path) == [] for path in short)
-    for path in short:
-        shutil.rmtree(path)
+    assert not short.exists()
+
+
+def test_down_stops_gracefully_and_leaves_nothing(site: Command) -> None:
+    mapped = shared_memory_of(site.home)
+    assert site("down").code == 0
+    assert processes_of(site.home) == []
+    assert sockets_below(site.home) == []
+    assert shared_memory_left(mapped) == set()
+    assert not (site.home / "data" / "postmaster.pid").exists()
+    log = (site.home / "log" / "postgres.log").read_text()
+    assert "database system is shut down" in log.splitlines()[-1]

@@ -13,8 +13,8 @@ from redoubt.embedded.state import Layout
 from redoubt.errors import Environment
 
 GOOD = Facts(
-    python=(3, 11), port=8460, port_taken=False, port_holder="", memory_available=8_000_000_000,
-    memory_limit="this machine", disk_free=50_000_000_000, home=Path("/srv/redoubt"), home_problem="",
+    python=(3, 11), port=8460, port_taken=False, port_holder="", port_denied=False, port_instead=8460,
+    memory_available=8_000_000_000, memory_limit="this machine", disk_free=50_000_000_000, home=Path("/srv/redoubt"), home_problem="",
     blocked_at=None, run=Path("/srv/redoubt/run"), vllm_problem=None, postgres_problem=None,
 )  # fmt: skip
 
@@ -32,10 +32,15 @@ def test_a_good_machine_passes_all() -> None:
 
 
 def test_a_taken_port_names_its_holder_and_the_way_out() -> None:
-    found = verdict(replace(GOOD, port_taken=True, port_holder="nginx (pid 7)"), "port")
+    found = verdict(replace(GOOD, port_taken=True, port_holder="nginx (pid 7)", port_instead=8463), "port")
     assert found.verdict == "stop"
     assert "8460 is taken, by nginx (pid 7)" in found.found
-    assert "--port" in found.fix
+    assert "--port 8463" in found.fix
+
+
+def test_a_privileged_port_is_not_called_taken() -> None:
+    found = verdict(replace(GOOD, port=80, port_denied=True, port_instead=1025), "port")
+    assert "privileged" in found.found and "--port 1025" in found.fix
 
 
 @pytest.mark.parametrize(("available", "told"), [(3_000_000_000, "warning"), (1_000_000_000, "stop")])
@@ -78,11 +83,12 @@ def test_the_holder_of_a_port_is_found() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert check.port_taken(port)
         taken.listen()
-        assert check.port_taken(port)
+        facts = check.collect(Layout(Path("/srv/redoubt")), port)
+        assert facts.port_taken and facts.port_holder == check.port_holder(port)
+        assert facts.port_instead != port and not check.port_problem(facts.port_instead)
         assert check.port_holder(port).endswith(f"(pid {os.getpid()})")
-    assert not check.port_taken(port)
+    assert not check.port_problem(port)
     assert check.port_holder(port) == ""
 
 

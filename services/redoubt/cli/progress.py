@@ -27,7 +27,7 @@ class Progress:
         self._quiet = quiet
         self._began = time.time()
         self._said: dict[str, str] = {}
-        self._bar: RenderableType = ""
+        self.known: list[str] = []  # notes that were told at an earlier start
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -44,6 +44,8 @@ class Progress:
         """Each process with how long it took, or has taken so far."""
         now = time.time()
         for note in state.notes:
+            if note in self.known:
+                continue
             self._say(f"note {note}", note)
         table = Table(box=None, pad_edge=False, show_header=False)
         for name in ORDER:

@@ -37,8 +37,8 @@ def starting(layout: Layout) -> Iterator[None]:
         yield
 
 
-def begin(layout: Layout, port: int | None, name: str, out: output.Writer) -> SiteState:
-    """Check this machine and start a supervisor, unless one is at work; returns the site's state."""
+def begin(layout: Layout, port: int | None, name: str, out: output.Writer) -> tuple[SiteState, bool]:
+    """Check this machine and start a supervisor, unless one is at work; the state, and whether it was needed."""
     before = read(layout)
     if before is not None and start.supervised(layout) and before.phase not in ("stopping", "stopped", "failed"):
         if port not in (None, before.port):
@@ -46,7 +46,7 @@ def begin(layout: Layout, port: int | None, name: str, out: output.Writer) -> Si
                 f"the site in {layout.home} runs on port {before.port} already",
                 fix=f"leave out --port, or `redoubt down` first and then `redoubt up --port {port}`",
             )
-        return before
+        return before, False
     running = before is not None and any(alive(child.identity) for child in before.children.values())
     chosen = port or (before.port if before else DEFAULT_PORT)
     chosen_name = name or (before.name if before else layout.home.name)
@@ -58,9 +58,9 @@ def begin(layout: Layout, port: int | None, name: str, out: output.Writer) -> Si
     while time.monotonic() < deadline:
         state = read(layout)
         if state is not None and start.supervised(layout) and state.pid is not None:
-            return state
+            return state, True
         if state is not None and state.phase == "failed":
-            return state
+            return state, True
         time.sleep(0.05)
     raise Unavailable("the supervisor did not start", fix=f"see {layout.log('supervisor')}")
 
@@ -95,7 +95,7 @@ def wait_ready(layout: Layout, progress: Progress, wanted: tuple[str, ...]) -> N
         if all(_reached(state, name) for name in wanted):
             return
         for child in state.children.values():
-            if child.restarts >= GIVE_UP_CRASHES and child.ready_at is None and child.last_crash:
+            if child.failed_starts >= GIVE_UP_CRASHES and child.last_crash:
                 raise Unavailable(
                     f"the {child.name} does not start: {child.last_crash.how}",
                     why=" | ".join(child.last_crash.log[-3:]) or "it left no message",

@@ -16,7 +16,7 @@ from redoubt.cli.progress import Progress
 from redoubt.cli.starting import begin, starting, wait_ready
 from redoubt.embedded import stop
 from redoubt.embedded.services import ORDER
-from redoubt.embedded.state import Layout
+from redoubt.embedded.state import Layout, read
 from redoubt.errors import InputError
 from redoubt.store.catalog.sources import SourceStatus
 
@@ -48,7 +48,12 @@ def up(
     `redoubt up --docs ~/handbook` · `redoubt up --docs ~/hr --group hr` · `redoubt up --json | jq -r .key`
     """
     out = output.writer(json)
-    result = bring_up(Wanted(docs or [], name, group or [], acl_file, port, detach), Layout(settings.home()), out)
+    wanted = Wanted(docs or [], name, group or [], acl_file, port, detach)
+    try:
+        result = bring_up(wanted, Layout(settings.home()), out)
+    except KeyboardInterrupt:
+        out.note("what was begun goes on in the background: see `redoubt status`; `redoubt down` ends it")
+        raise
     out.record(
         result,
         {"url": "address", "key": "key", "home": "home", "documents": "documents searchable", "failed": "failed"},
@@ -84,7 +89,8 @@ def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, An
                 fix="set REDOUBT_HOME to a folder elsewhere, or name the folders beside it",
             )
     with starting(layout), Progress(out.json) as progress:
-        state = begin(layout, wanted.port, wanted.name, out)
+        state, fresh = begin(layout, wanted.port, wanted.name, out)
+        progress.known = [] if fresh else state.notes
         wait_ready(layout, progress, ("postgres", "catalog"))
         site = settings.load_site(layout.site)
         taken = asyncio.run(documents.take_in(site, wanted.docs, wanted.groups, wanted.acl_file))
@@ -115,6 +121,7 @@ def bring_up(wanted: Wanted, layout: Layout, out: output.Writer) -> dict[str, An
             for folder in taken
         ],
         "detached": wanted.detach,
+        "notes": (read(layout) or state).notes if fresh else [],
         "seconds": {"ready": round(ready_s, 2), "searchable": round(time.monotonic() - began, 2)},
     }
 
@@ -160,9 +167,12 @@ def down(json: output.JsonOption = False) -> None:
     """
     out = output.writer(json)
     layout = Layout(settings.home())
-    told: dict[str, str] = {}
     began = time.monotonic()
-    stopped = asyncio.run(stop.stop(layout, lambda name, how: told.update({name: how})))
+
+    def told(name: str, how: str) -> None:
+        out.note(f"{output.duration(time.monotonic() - began):>8}  {name} {how}")
+
+    stopped = asyncio.run(stop.stop(layout, told))
     out.record(
         {"stopped": stopped, "home": layout.home, "seconds": round(time.monotonic() - began, 2)},
         {"stopped": "stopped", "home": "home", "seconds": "seconds"},

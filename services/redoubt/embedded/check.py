@@ -35,6 +35,8 @@ class Facts:
     port: int
     port_taken: bool
     port_holder: str  # "" if it cannot be told
+    port_denied: bool  # it needs a privilege
+    port_instead: int  # a free one
     memory_available: int  # bytes
     memory_limit: str  # what bounds it: "this machine", "this control group"
     disk_free: int  # bytes
@@ -93,12 +95,13 @@ def _home(facts: Facts) -> Finding:
 
 
 def _port(facts: Facts) -> Finding:
+    other = f"choose another: `redoubt up --port {facts.port_instead}`"
+    if facts.port_denied:
+        return Finding("port", "stop", f"{facts.port} is for privileged processes", other)
     if not facts.port_taken:
         return Finding("port", "ok", f"{facts.port} is free")
     by = f", by {facts.port_holder}" if facts.port_holder else ""
-    return Finding(
-        "port", "stop", f"{facts.port} is taken{by}", "choose another: `redoubt up --port 8461`, or end what holds it"
-    )
+    return Finding("port", "stop", f"{facts.port} is taken{by}", f"{other}, or end what holds it")
 
 
 def _memory(facts: Facts) -> Finding:
@@ -132,13 +135,15 @@ def _gigabytes(size: int) -> str:
 
 def collect(layout: Layout, port: int) -> Facts:
     """Look at this machine; changes nothing."""
-    taken = port_taken(port)
+    problem = port_problem(port)
     available, limit = memory_available()
     return Facts(
         python=sys.version_info[:2],
         port=port,
-        port_taken=taken,
-        port_holder=port_holder(port) if taken else "",
+        port_taken=problem == errno.EADDRINUSE,
+        port_holder=port_holder(port) if problem == errno.EADDRINUSE else "",
+        port_denied=problem == errno.EACCES,
+        port_instead=_free_port(port) if problem else port,
         memory_available=available,
         memory_limit=limit,
         disk_free=shutil.disk_usage(_existing(layout.home)).free,
@@ -151,15 +156,19 @@ def collect(layout: Layout, port: int) -> Facts:
     )
 
 
-def port_taken(port: int) -> bool:
-    """Whether something listens where the gateway would."""
+def port_problem(port: int) -> int:
+    """Why the gateway could not listen there, as an errno; 0 if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return error.errno in (errno.EADDRINUSE, errno.EACCES)
-    return False
+            return error.errno or errno.EADDRINUSE
+    return 0
+
+
+def _free_port(near: int) -> int:
+    return next((port for port in range(max(near, 1024) + 1, 65_536) if not port_problem(port)), 0)
 
 
 def port_holder(port: int) -> str:

@@ -137,6 +137,7 @@ class Child(_Model):
     launched_at: float | None = None  # Unix time
     ready_at: float | None = None
     restarts: int = 0
+    failed_starts: int = 0  # in a row, without ever being ready
     last_crash: Crash | None = None
 
     @property

@@ -44,6 +44,8 @@ async def stop_services(layout: Layout, state: SiteState, told: Told = _silent) 
             write(layout, state)
     postgres.forget_shared_memory(layout.data)
     await process.end(trace(layout))  # whatever carries the site's mark and belongs to no service
+    if not layout.run.is_relative_to(layout.home):
+        shutil.rmtree(layout.run, ignore_errors=True)  # the short directory for sockets; the next start makes it anew
     state.phase = "stopped"
     state.pid = state.started = None
     write(layout, state)
@@ -73,6 +75,7 @@ async def stop(layout: Layout, told: Told = _silent, *, patience_s: float = 90.0
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
     asked = False
+    said: set[str] = set()
     while True:
         try:
             with locked(layout.lock("supervisor")):
@@ -86,8 +89,8 @@ async def stop(layout: Layout, told: Told = _silent, *, patience_s: float = 90.0
                 process.send(supervisor, signal.SIGKILL)
             elif not asked:
                 asked = process.send(supervisor, signal.SIGTERM)
-            if await process.gone(supervisor, 1.0):
-                told("supervisor", "stopped")
+            await process.gone(supervisor, 0.2)
+            _tell_news(read(layout), said, told)
         elif loop.time() > deadline + 10:
             raise Environment(
                 "the site cannot be stopped",
@@ -95,6 +98,14 @@ async def stop(layout: Layout, told: Told = _silent, *, patience_s: float = 90.0
                 fix="see who holds it with `fuser`, end that, and run `redoubt down` again",
             )
         await asyncio.sleep(0.05)
+
+
+def _tell_news(state: SiteState | None, said: set[str], told: Told) -> None:
+    """Pass on what the supervisor has stopped since."""
+    for child in state.children.values() if state else ():
+        if child.state == "stopped" and child.name not in said:
+            said.add(child.name)
+            told(child.name, "stopped")
 
 
 async def _stop_alone(layout: Layout, told: Told) -> bool:

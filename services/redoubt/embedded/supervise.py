@@ -219,7 +219,7 @@ class Supervisor:
             self._tell(child, "unwell" if child.ready_at else "starting", error.why or error.what)
             return False
         if child.ready_at is None:
-            child.ready_at = time.time()
+            child.ready_at, child.failed_starts = time.time(), 0
             took = child.ready_at - (child.launched_at or child.ready_at)
             self._log.info("ready", process=service.name, seconds=round(took, 2))
         self._tell(child, "ready", "")
@@ -239,6 +239,7 @@ class Supervisor:
         how = process.ending(None if popen is None else await asyncio.to_thread(popen.wait))
         lines = process.tail(service.log, since=since)
         child.state, child.detail = "crashed", how
+        child.failed_starts += child.ready_at is None
         child.pid, child.started, child.ready_at = None, None, None
         child.last_crash = Crash(at=time.time(), how=how, log=lines)
         self._save()
