@@ -152,7 +152,7 @@ def commands(command: Any, path: str) -> Iterator[str]:
 
 
 def commands_page() -> str:
-    main.assemble()
+    main.assemble([])
     tree = typer.main.get_command(main.app)
     return GENERATED + "\n# Commands\n" + "".join(commands(tree, "redoubt"))
 

@@ -54,7 +54,7 @@ _VERBS = {  # in the order of a first day: the module that a verb is in
 _NOUNS = ("source", "index", "key")
 
 
-def _assemble(arguments: list[str]) -> None:
+def assemble(arguments: list[str]) -> None:
     """Register the named command, or all of them: importing each costs a second that `status` need not spend."""
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     for verb, module in _VERBS.items():
@@ -69,7 +69,7 @@ def run() -> None:
     """The console entry point: every failure is rendered once, here."""
     json = "--json" in sys.argv[1:]
     try:
-        _assemble(sys.argv[1:])
+        assemble(sys.argv[1:])
         code = app(standalone_mode=not json)  # with --json, a wrong option is reported by us, as JSON
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except RedoubtError as error:

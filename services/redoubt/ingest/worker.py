@@ -16,7 +16,7 @@ from procrastinate import jobs
 from redoubt import log
 from redoubt.clients.vllm import Embedder, digest
 from redoubt.errors import CatalogDown, DocumentRejected, EmbedderDown, EmbedderMismatch, RedoubtError
-from redoubt.ingest import generations, pipeline
+from redoubt.ingest import generations, language, pipeline
 from redoubt.ingest.chunk import Chunker
 from redoubt.ingest.embed import Batcher
 from redoubt.ingest.parse.sandbox import Sandbox
@@ -75,6 +75,7 @@ class Worker:
             app.open_async(),
         ):
             self._digest = await asyncio.to_thread(digest, self.site.embedder.path)
+            await asyncio.to_thread(language.load)  # a second that no document shall wait for
             dimensions = await _dimensions(embedder)
             self.tools = Tools(
                 catalog,
