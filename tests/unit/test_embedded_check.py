@@ -14,7 +14,8 @@ from redoubt.errors import Environment
 
 GOOD = Facts(
     python=(3, 11), port=8460, port_taken=False, port_holder="", port_denied=False, port_instead=8460,
-    memory_available=8_000_000_000, memory_limit="this machine", disk_free=50_000_000_000, home=Path("/srv/redoubt"), home_problem="",
+    memory_available=8_000_000_000, memory_limit="this machine", disk_free=50_000_000_000,
+    home=Path("/srv/redoubt"), home_problem="",
     blocked_at=None, run=Path("/srv/redoubt/run"), vllm_problem=None, postgres_problem=None,
 )  # fmt: skip
 

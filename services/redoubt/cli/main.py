@@ -49,7 +49,7 @@ def _main(
 
 
 _VERBS = {  # in the order of a first day: the module that a verb is in
-    "up": "up", "ask": "ask", "search": "search", "status": "status", "logs": "status", "down": "up", "demo": "demo",
+    "up": "up", "ask": "ask", "search": "search", "status": "status", "logs": "status", "down": "down", "demo": "demo",
 }  # fmt: skip
 _NOUNS = ("source", "index", "key")
 

@@ -1,4 +1,4 @@
-"""`redoubt up` and `redoubt down`: a whole site on this machine, from nothing to searchable."""
+"""`redoubt up`: a whole site on this machine, from nothing to searchable."""
 
 import asyncio
 import time
@@ -11,10 +11,8 @@ import typer
 
 from redoubt import settings
 from redoubt.cli import documents, output
-from redoubt.cli.exits import Exit
 from redoubt.cli.progress import Progress
 from redoubt.cli.starting import begin, starting, wait_ready
-from redoubt.embedded import stop
 from redoubt.embedded.services import ORDER
 from redoubt.embedded.state import Layout, read
 from redoubt.errors import InputError
@@ -156,25 +154,3 @@ def show_next(out: output.Writer, result: dict[str, Any]) -> None:
         "       redoubt up --docs DIR    one more folder",
         "       redoubt down             stop; nothing is lost",
     )
-
-
-def down(json: output.JsonOption = False) -> None:
-    """Stop the site: the worker, the gateway, the embedder, then Postgres. Nothing is lost, nothing stays behind.
-
-    **Examples**
-
-    `redoubt down` · `REDOUBT_HOME=~/second redoubt down`
-    """
-    out = output.writer(json)
-    layout = Layout(settings.home())
-    began = time.monotonic()
-
-    def told(name: str, how: str) -> None:
-        out.note(f"{output.duration(time.monotonic() - began):>8}  {name} {how}")
-
-    stopped = asyncio.run(stop.stop(layout, told))
-    out.record(
-        {"stopped": stopped, "home": layout.home, "seconds": round(time.monotonic() - began, 2)},
-        {"stopped": "stopped", "home": "home", "seconds": "seconds"},
-    )
-    raise typer.Exit(Exit.OK)
