@@ -124,6 +124,12 @@ def test_sockets_of_a_deep_home_lie_in_a_short_folder_of_our_own() -> None:
         assert len(os.fsencode(longest)) <= SOCKET_PATH_MAX
 
 
+def test_a_home_behind_a_link_is_known_by_its_own_path(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert Layout(tmp_path / "link").home == tmp_path / "real"
+
+
 def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trap = tmp_path / "trap"
     trap.mkdir()

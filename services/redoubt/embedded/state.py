@@ -30,6 +30,10 @@ class Layout:
 
     home: Path
 
+    def __post_init__(self) -> None:
+        # Processes are recognised by paths as the kernel shows them: without links.
+        object.__setattr__(self, "home", self.home.resolve())
+
     @property
     def run(self) -> Path:
         """Where sockets live; `home/run` unless that is too long."""
@@ -171,6 +175,12 @@ def read(layout: Layout) -> SiteState | None:
         found = SiteState.model_validate_json(layout.state.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+    except PermissionError as error:
+        raise Environment(
+            f"{layout.state} may not be read",
+            why=f"the site belongs to {layout.home.owner()}",
+            fix="act as that account, or set REDOUBT_HOME to a home of your own",
+        ) from error
     if found.boot != boot_id():
         found.pid = found.started = None
         for child in found.children.values():
