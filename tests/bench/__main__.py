@@ -23,9 +23,9 @@ PARTS = {
 }
 INTRODUCTION = """# Benchmarks
 
-Each figure comes from the command above it, all of them from `make bench`. Machines differ and this one is shared: trust
-ratios within a run more than seconds between runs. The public sets are not part of the repository; `REDOUBT_DATASETS` names
-the folder that holds them in the BEIR layout.
+Each figure comes from the command above it, all of them from `make bench`. Machines differ and this one is shared:
+trust ratios within a run more than seconds between runs. The public sets are not part of the repository;
+`REDOUBT_DATASETS` names the folder that holds them in the BEIR layout.
 """
 
 
