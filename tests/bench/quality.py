@@ -32,6 +32,7 @@ MEASURES = (nDCG @ 10, R @ 10)
 FOLDS, SEEDS, SAMPLES = 10, 5, 2000
 TOP_K, QUOTES = 8, 4  # the gateway's defaults
 _NUMBER = re.compile(r"\d+")
+_VERB = re.compile(r"\b(is|are|was|were|can|will|has|have) (?!not)")
 
 Array = NDArray[np.float64]
 Ranking = Callable[[Sequence[Candidate]], list[tuple[Candidate, float]]]
@@ -262,7 +263,8 @@ def supported(clapnq: Set) -> tuple[Rows, dict[str, Any]]:
     """Sentences of written answers against their own passage, against another, and with a number changed."""
     texts = {document.key: document.text for document in clapnq.documents.values()}
     answers = [a.question.facts for a in clapnq.asked if a.question.facts["answerable"]]
-    counts = {"their own passage": [0, 0], "the next question's passage": [0, 0], "own, one number changed": [0, 0]}
+    counts = {"their own passage": [0, 0], "the next question's passage": [0, 0], "own, one number changed": [0, 0],
+              "own, a \"not\" put in": [0, 0]}  # fmt: skip
     for at, facts in enumerate(answers):
         own, next_ = texts[facts["passage"]], texts[answers[(at + 1) % len(answers)]["passage"]]
         for span in sentences(facts["answer"]):
@@ -271,6 +273,8 @@ def supported(clapnq: Set) -> tuple[Rows, dict[str, Any]]:
             if number := _NUMBER.search(sentence):
                 changed = f"{sentence[: number.start()]}{int(number.group()) + 1}{sentence[number.end() :]}"
                 trials.append(("own, one number changed", changed, own))
+            if _VERB.search(sentence):
+                trials.append(('own, a "not" put in', _VERB.sub(r"\1 not ", sentence, count=1), own))
             for name, claim, passage in trials:
                 counts[name][0] += cite.check(claim, passage).supported
                 counts[name][1] += 1

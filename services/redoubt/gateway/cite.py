@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from redoubt.gateway.sentences import sentences
-from redoubt.gateway.terms import holds, language, terms
+from redoubt.gateway.terms import Language, holds, language, terms
 from redoubt.gateway.values import Value, values
 
 COVERAGE = 0.6  # the share of a sentence's terms that the cited span must hold
+_NEAR = 0.75  # of the terms: how much a cited sentence shares to speak of what the claim speaks of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def check(sentence: str, cited_text: str) -> Support:
     absent = [term for term in wanted if not holds(term, cited_terms)]
     coverage = 1 - len(absent) / len(wanted) if wanted else 1.0
     says_no = any(value.kind == "negation" for value in claimed)
-    if says_no != _denied(set(wanted), cited_text, of == "de", says_no):
+    if _contradicted(set(wanted), cited_text, of, says_no):
         missing.append("negation")
     if coverage < COVERAGE:
         missing.extend(absent)
@@ -59,13 +60,22 @@ def _same_date(claimed: str, given: str) -> bool:
     return given == claimed or given.startswith(f"{claimed}-")
 
 
-def _denied(wanted: set[str], cited_text: str, german: bool, says_no: bool) -> bool:
-    """Whether the cited sentence nearest to the claim is a negated one; between equals, the one that agrees."""
-    of = "de" if german else "en"
+def _contradicted(wanted: set[str], cited_text: str, of: Language, says_no: bool) -> bool:
+    """Whether the cited sentences nearest to the claim say no where it says yes, or yes where it says no.
+
+    A denied claim needs a denial among them. One that denies nothing fails only where the nearest sentence is
+    hardly more than the claim with a "not": a longer one may deny something else.
+    """
     ranked = []
     for span in sentences(cited_text):
         piece = cited_text[span.start : span.end]
-        words = set(terms(piece, of))  # type: ignore[arg-type]
-        denies = any(value.kind == "negation" for value in values(piece))
-        ranked.append((sum(holds(term, words) for term in wanted), denies == says_no, denies))
-    return max(ranked)[2] if ranked else False
+        words = set(terms(piece, of))
+        denies = any(value.kind == "negation" for value in values(piece, of))
+        shared = sum(holds(term, words) for term in wanted)
+        ranked.append((shared, denies == says_no, denies, shared >= _NEAR * len(words)))
+    if not ranked:
+        return says_no
+    nearest = max(ranked)
+    if says_no:
+        return not any(denies for shared, _, denies, _ in ranked if shared >= _NEAR * nearest[0])
+    return nearest[2] and nearest[3]

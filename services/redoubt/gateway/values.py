@@ -89,12 +89,12 @@ _NOON = re.compile(r"\b(noon|midday|midnight|mitternacht)\b|\b12 uhr mittags\b",
 _ISO = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})(?![\d.]\d)")
 _DAY_MONTH = re.compile(
-    rf"(?<![\d.,])(\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+)?({_MONTH})\b\.?(?:,?\s+(\d{{4}})\b)?", re.IGNORECASE
+    rf"(?<![\d.,])(\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+)?({_MONTH})\b\.?(?:\s?,?\s+(\d{{4}})\b)?", re.IGNORECASE
 )
 _MONTH_DAY = re.compile(
-    rf"\b({_MONTH})\b\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?\b(?!\.?\d)(?:,?\s+(\d{{4}})\b)?", re.IGNORECASE
+    rf"\b({_MONTH})\b\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?\b(?!\.?\d)(?:\s?,?\s+(\d{{4}})\b)?", re.IGNORECASE
 )
-_MONTH_YEAR = re.compile(rf"\b({_MONTH})\b\.?,?\s+(\d{{4}})\b", re.IGNORECASE)
+_MONTH_YEAR = re.compile(rf"\b({_MONTH})\b\.?\s?,?\s+(\d{{4}})\b", re.IGNORECASE)
 _YEAR = re.compile(r"(?<![\d.,:/€£$])(?<!\d-)(1[5-9]\d\d|20\d\d)(?![\d:%]|[.,]\d)(?:\s?(?P<word>[a-zäöüµ€£$°]+))?")
 _YEAR_FOLLOWS = re.compile(
     r"\b(?:in|since|from|until|till|by|of|year|before|after|im|jahre?|seit|bis|ab|vor|nach|von)\s$", re.IGNORECASE
