@@ -1,12 +1,13 @@
 """One ranking for every backend: both legs' raw scores in, one order out.
 
 Both legs' scores are known for the whole union, so each is standardized over it (z-score: it beats min-max,
-whose scale hangs on the single best and worst candidate) and mixed by `alpha`. Two small things are added,
-each chosen with the other sets held out (docs/benchmarks.md):
+whose scale hangs on the single best and worst candidate) and mixed by `alpha`. Two small things are added:
 
-- how much of the question's IDF mass a passage holds, which BM25's saturation hides;
+- how much of the question's IDF mass a passage holds, which BM25's saturation hides; its weight is the one
+  that the other sets choose for each set held out;
 - a bridge: a passage whose document is named, by its title, in the text of one of the best passages of
-  another document. A question over two documents names only the first of them.
+  another document. A question over two documents names only the first of them. Its weight is MuSiQue's choice,
+  the one set with such questions; on the others it changes nothing.
 
 The fused score is for ranking only. It says how far a hit stands above the others, not whether any is
 relevant: refusal reads the raw signals (`gateway.ground`).
