@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gateway_site import Corpus
 from redoubt import settings
-from redoubt.cli.main import _assemble, app
+from redoubt.cli.main import assemble, app
 from redoubt.errors import RedoubtError
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ class Unit:
 
         def invoke() -> tuple[int, str, str]:
             if not app.registered_commands:
-                _assemble([])
+                assemble([])
             result = CliRunner().invoke(app, arguments, env=self.environment)
             if isinstance(result.exception, RedoubtError):
                 return result.exception.exit_code, result.stdout, str(result.exception.what)
