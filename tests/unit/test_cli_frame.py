@@ -127,7 +127,7 @@ def test_a_defect_is_short_for_eyes_and_its_values_are_nowhere(
         raise ValueError(secret)
 
     monkeypatch.setenv("REDOUBT_HOME", str(tmp_path))
-    monkeypatch.setattr(main, "_assemble", burst)
+    monkeypatch.setattr(main, "assemble", burst)
     monkeypatch.setattr(sys, "argv", ["redoubt", "status"])
     with pytest.raises(SystemExit) as ended:
         main.run()
@@ -144,7 +144,7 @@ def test_an_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_assemble", interrupted)
+    monkeypatch.setattr(main, "assemble", interrupted)
     monkeypatch.setattr(sys, "argv", ["redoubt", "status"])
     with pytest.raises(SystemExit) as ended:
         main.run()
