@@ -34,6 +34,8 @@ class Reason(StrEnum):
     PARSER_CRASH = "parser-crash"
     EMBEDDER = "embedder"
     SIDECAR = "bad-sidecar"
+    STORE = "store-refused"
+    INTERNAL = "internal-error"
 
 
 @dataclass(frozen=True, slots=True)

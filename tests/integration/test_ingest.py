@@ -95,7 +95,7 @@ async def test_access_by_pattern_sidecar_and_change_without_embedding(site: Inge
         assert await site.finds("The canteen has soup.")
         assert not await site.finds("Nobody wrote", "hr", "everyone")
 
-        (site.folder / "open.txt.meta.toml").write_text('groups = ["kitchen"]\n')
+        (site.folder / "open.txt.meta.toml").write_text('groups = ["kitchen"]\nas_of = 2024-05-06\n')
         await site.until(lambda: _groups(site, "open.txt", ["kitchen"]), what="the sidecar's change")
         assert not await site.finds("The canteen has soup.")
         assert await site.finds("The canteen has soup.", "kitchen")

@@ -1,12 +1,15 @@
 """Who may read a document: the first pattern that matches, or the sidecar where allowed. Doubt means nobody."""
 
+import hashlib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from redoubt.ingest.parse.dates import instant
-from redoubt.ingest.sources.folder import AclRule, FolderConfig, matches
+from redoubt.ingest.sources.folder import AclRule, FolderConfig, is_group, matches
+
+_MAX_TITLE = 300  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,12 @@ def language(path: str, config: FolderConfig, sidecar: Sidecar) -> str | None:
     return next((rule.config for rule in config.language if matches(path, rule.pattern)), None)
 
 
+def form(path: str, config: FolderConfig, sidecar: Sidecar) -> str:
+    """What source and sidecar say about how a document is written down: another value means writing it anew."""
+    said = (sidecar.title, language(path, config, sidecar), sidecar.as_of and sidecar.as_of.isoformat())
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16] if any(said) else ""
+
+
 def read_sidecar(data: bytes | None) -> Sidecar:
     """Parse a sidecar; every defect is a problem, never a default."""
     if data is None:
@@ -47,8 +56,10 @@ def read_sidecar(data: bytes | None) -> Sidecar:
         loaded = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):
         return Sidecar(problem="it is not a TOML file")
+    if not data.strip():
+        return Sidecar(problem="it is empty")  # or about to be written: patterns may be wider than what it will say
     if unknown := set(loaded) - {"groups", "as_of", "title", "language"}:
-        return Sidecar(problem=f"it has unknown keys: {', '.join(sorted(unknown))}")
+        return Sidecar(problem=f"it has {len(unknown)} unknown keys; known are groups, as_of, title and language")
     groups = loaded.get("groups")
     if groups is not None and not _valid(groups):
         return Sidecar(problem="its groups are not a list of names")
@@ -56,8 +67,9 @@ def read_sidecar(data: bytes | None) -> Sidecar:
     if "as_of" in loaded and as_of is None:
         return Sidecar(problem="its as_of is no date")
     for key in ("title", "language"):
-        if not isinstance(loaded.get(key, ""), str):
-            return Sidecar(problem=f"its {key} is no text")
+        value = loaded.get(key, "-")
+        if not (isinstance(value, str) and value.strip() and value.isprintable() and len(value) <= _MAX_TITLE):
+            return Sidecar(problem=f"its {key} is no line of text")
     return Sidecar(tuple(groups) if groups is not None else None, as_of, loaded.get("title"), loaded.get("language"))
 
 
@@ -67,7 +79,7 @@ def everyone_in(groups: Sequence[str]) -> tuple[AclRule, ...]:
 
 
 def _valid(groups: object) -> bool:
-    return isinstance(groups, list) and all(isinstance(g, str) and g.strip() == g and g for g in groups)
+    return isinstance(groups, list) and all(is_group(g) for g in groups)
 
 
 def _groups(groups: Sequence[str]) -> tuple[str, ...] | None:

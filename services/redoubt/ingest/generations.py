@@ -1,90 +1,104 @@
 """Generations in the making: an index's first one, and one that is built beside the live one."""
 
 import asyncio
+from uuid import UUID
 
 from redoubt import log
-from redoubt.ingest import pipeline
-from redoubt.ingest.chunk import Chunker
-from redoubt.ingest.pipeline import Tools
+from redoubt.errors import DocumentRejected, InputError
+from redoubt.ingest.feed import Tools
+from redoubt.ingest.pipeline import cut, place
 from redoubt.model import DocumentVersion, Generation
 from redoubt.settings import Embedder
 from redoubt.store.catalog import documents, indexes
 from redoubt.store.catalog.connect import connection, transaction
-from redoubt.store.protocol import Transaction
 
-_AT_ONCE = 32  # documents
+_AT_ONCE = 64  # documents
 _log = log.get(__name__)
 
 
-async def begin(tools: Tools, embedder: Embedder, digest: str, dimensions: int) -> None:
-    """Give every index without a generation its first one, live and empty."""
+async def bare(tools: Tools) -> list[str]:
+    """The indexes that have no generation yet."""
     async with connection(tools.pool) as taken:
-        bare = [row.name for row in await indexes.listing(taken) if row.live is None]
-    for name in bare:
-        async with transaction(tools.pool) as tx:
-            generation = await _next(tx, name, embedder, digest, dimensions)
-        if generation is None:
-            continue
-        await tools.store.create(generation)
-        async with transaction(tools.pool) as tx:
-            await indexes.set_state(tx, generation.id, "ready")
-            await indexes.swap(tx, name, "ingest", kind="create")
-        _log.info("index created", index=name, generation=generation.number)
+        return [row.name for row in await indexes.listing(taken) if row.live is None]
 
 
-async def _next(tx: Transaction, name: str, embedder: Embedder, digest: str, dimensions: int) -> Generation | None:
-    unfinished = await indexes.generations(tx, name, "building")
-    if unfinished:
-        return unfinished[0]  # a worker was killed between the two steps
-    return await indexes.add_generation(
-        tx, name, backend="pgvector", embedder=embedder.model, digest=digest, dimensions=dimensions,
-        max_tokens=embedder.max_tokens,
-    )  # fmt: skip
-
-
-async def build(tools: Tools, digest: str, embedder: Embedder) -> None:
-    """Fill every generation that is being built with what it lacks; ready when it lacks nothing."""
-    async with connection(tools.pool) as taken:
-        unfinished = [
-            generation
-            for row in await indexes.listing(taken)
-            if row.live is not None
-            for generation in await indexes.generations(taken, row.name, "building", "ready")
-        ]
-    for generation in unfinished:
-        if generation.embedder_digest == digest:
-            await _fill(tools, generation, embedder)
-
-
-async def _fill(tools: Tools, generation: Generation, embedder: Embedder) -> None:
+async def begin(tools: Tools, name: str, embedder: Embedder, dimensions: int) -> None:
+    """Give an index its first generation, live and empty."""
+    async with transaction(tools.pool) as tx:
+        unfinished = await indexes.generations(tx, name, "building")
+        for old in unfinished:
+            if old.embedder_digest != tools.digest:
+                await indexes.set_state(tx, old.id, "dropped")
+        usable = [old for old in unfinished if old.embedder_digest == tools.digest]
+        generation = usable[0] if usable else await indexes.add_generation(
+            tx, name, backend="pgvector", embedder=embedder.model, digest=tools.digest, dimensions=dimensions,
+            max_tokens=embedder.max_tokens,
+        )  # fmt: skip
     await tools.store.create(generation)
-    chunker = Chunker(embedder.path / "tokenizer.json", generation.max_tokens)
-    filled = 0
-    while True:
-        async with connection(tools.pool) as taken:
-            lacking = await documents.missing_from(taken, generation.id, _AT_ONCE)
-        if not lacking:
-            break
-        await asyncio.gather(*(_copy(tools, generation, chunker, stored) for stored in lacking))
-        filled += len(lacking)
-    await tools.store.maintain(generation)
     async with transaction(tools.pool) as tx:
-        still = await indexes.generations(tx, generation.index, "building")
-        if any(other.id == generation.id for other in still):
-            await indexes.set_state(tx, generation.id, "ready")
-            _log.info("generation ready", index=generation.index, generation=generation.number, documents=filled)
+        await indexes.lock(tx, name)
+        if await indexes.live(tx, name) is not None:
+            return  # another worker was faster
+        await indexes.set_state(tx, generation.id, "ready")
+        await indexes.swap(tx, name, "ingest", kind="create")
+    _log.info("index created", index=name, generation=generation.number)
 
 
-async def _copy(tools: Tools, generation: Generation, chunker: Chunker, stored: documents.Stored) -> None:
-    pieces = await asyncio.to_thread(chunker.chunk, stored.parsed)
-    vectors = await tools.batcher.embed([piece.embed_text for piece in pieces])
-    async with transaction(tools.pool) as tx:
-        row = await (
-            await tx.execute(
-                "SELECT version, acl_id FROM document WHERE id = %s AND deleted_at IS NULL FOR UPDATE", (stored.id,)
-            )
-        ).fetchone()
-        if row is None or row[0] != stored.version:
-            return  # changed meanwhile: its own write puts the new version into this generation too
-        document = DocumentVersion(stored.id, stored.version, stored.title, row[1], stored.config)
-        await pipeline.place(tools.store, tx, generation, document, pieces, vectors)
+class Builder:
+    """Fills generations with what they lack; one that lacks nothing becomes ready."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._whole: set[UUID] = set()  # live ones: from here on each write keeps them whole
+
+    async def build(self) -> None:
+        """All of them, once: those in the making, and a live one that stood aside for a while."""
+        async with connection(self._tools.pool) as taken:
+            found = [
+                (generation, row.live == generation.number)
+                for row in await indexes.listing(taken)
+                if row.live is not None
+                for generation in await indexes.generations(taken, row.name, "building", "ready", "live")
+            ]
+        self._whole &= {generation.id for generation, live in found if live}
+        for generation, live in found:
+            if generation.embedder_digest != self._tools.digest or generation.id in self._whole:
+                continue
+            await self._fill(generation)
+            if live:
+                self._whole.add(generation.id)
+
+    async def _fill(self, generation: Generation) -> None:
+        await self._tools.store.create(generation)
+        filled, after = 0, documents.FIRST
+        while True:
+            async with connection(self._tools.pool) as taken:
+                lacking = await documents.missing_from(taken, generation.id, _AT_ONCE, after)
+            if not lacking and after == documents.FIRST:
+                break
+            await asyncio.gather(*(self._copy(generation, stored) for stored in lacking))
+            filled += len(lacking)
+            after = lacking[-1].id if lacking else documents.FIRST  # once more from the start: what came meanwhile
+        if filled:
+            await self._tools.store.maintain(generation)
+        async with transaction(self._tools.pool) as tx:
+            await indexes.lock(tx, generation.index)
+            still = await indexes.generations(tx, generation.index, "building")
+            if any(other.id == generation.id for other in still):
+                await indexes.set_state(tx, generation.id, "ready")
+                _log.info("generation ready", index=generation.index, generation=generation.number, documents=filled)
+
+    async def _copy(self, generation: Generation, stored: documents.Stored) -> None:
+        try:
+            passages = await cut(self._tools, generation, stored.parsed)
+            async with transaction(self._tools.pool) as tx:
+                stands = await documents.current(tx, stored.id, stored.version)
+                if stands is None:
+                    return  # changed meanwhile: its own write puts the new version into this generation too
+                document = DocumentVersion(stored.id, stored.version, stored.title, stands.acl_id, stored.config)
+                await place(self._tools.store, tx, generation, document, passages)
+        except (DocumentRejected, InputError) as error:
+            _log.error("a document is left out", generation=generation.number, document=str(stored.id), why=error.what)
+            async with transaction(self._tools.pool) as tx:
+                if await documents.current(tx, stored.id, stored.version) is not None:
+                    await documents.mark_indexed(tx, generation.id, stored.id, stored.version, 0, True)

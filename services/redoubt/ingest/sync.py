@@ -14,8 +14,8 @@ class Known:
     id: UUID
     path: str
     stamp: str  # file | sidecar | rules, as `stamp` makes it
-    content_hash: bytes
-    size: int
+    content_hash: bytes  # SHA-256
+    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,15 @@ def plan(
     parked: Mapping[str, Parked],
     rules: str,
     hash_of: Callable[[str], bytes | None],
+    unseen: Sequence[str] = (),
 ) -> Plan:
-    """Compare; `hash_of(path)` is asked only where a new path may be an old document under another name."""
+    """Compare; `hash_of(path)` is asked only where a new path may be an old document under another name.
+
+    `unseen`: of what lies at or below these paths it is not known whether it is there; it stays as it is.
+    """
     by_path = {document.path: document for document in known}
     here = {entry.path: entry for entry in present}
-    deletes = {path: document for path, document in by_path.items() if path not in here}
+    deletes = {path: document for path, document in by_path.items() if path not in here and not below(path, unseen)}
     judge: list[tuple[Known, Entry]] = []
     changed: dict[str, Entry] = {}
     new: list[Entry] = []
@@ -76,8 +80,13 @@ def plan(
         deletes=tuple(document for document in deletes.values() if document.id not in taken),
         judge=tuple(judge),
         writes=tuple(entry for entry in writes if not _waits(parked.get(entry.path), stamp(entry, rules))),
-        forget=tuple(path for path in parked if path not in here and path not in by_path),
+        forget=tuple(path for path in parked if path not in here and path not in by_path and not below(path, unseen)),
     )
+
+
+def below(path: str, tops: Iterable[str]) -> bool:
+    """Whether a path is one of these, or lies in one of them."""
+    return any(path == top or path.startswith(top + "/") for top in tops)
 
 
 def _renames(
@@ -87,13 +96,18 @@ def _renames(
     by_path: Mapping[str, Known],
     hash_of: Callable[[str], bytes | None],
 ) -> tuple[list[tuple[Known, Entry]], set[UUID]]:
-    """A new path with the content that left another one is that document, moved."""
+    """A new path with the content that left another one is that document, moved.
+
+    In the order in which they can be carried out: where one document takes another's place, that one has left it.
+    """
     leaving = [*deletes.values(), *(by_path[path] for path in changed)]
     by_size: dict[int, list[Known]] = {}
     for document in leaving:
         by_size.setdefault(document.size, []).append(document)
-    renames, taken = [], set()
-    for entry in new:
+    renames: list[tuple[Known, Entry]] = []
+    taken: set[UUID] = set()
+    free = list(new)  # paths without a document, or that theirs has just left
+    for entry in free:
         candidates = [document for document in by_size.get(entry.size, ()) if document.id not in taken]
         if not candidates or (digest := hash_of(entry.path)) is None:
             continue
@@ -104,6 +118,8 @@ def _renames(
                 continue  # still there with the same content: this is a copy
             renames.append((document, entry))
             taken.add(document.id)
+            if document.path in changed:
+                free.append(changed[document.path])
             break
     return renames, taken
 

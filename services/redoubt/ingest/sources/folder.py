@@ -2,23 +2,31 @@
 """A folder as a source: recursive, filtered by patterns, watched where the system can, never followed out of."""
 
 import asyncio
+import errno
 import os
 import stat as modes
-from collections.abc import AsyncIterator, Iterable, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from watchfiles import awatch
 from wcmatch import glob
 
 from redoubt.errors import DocumentRejected
-from redoubt.ingest.sources.protocol import SIDECAR, Content, Entry, Vanished
+from redoubt.ingest.sources.protocol import SIDECAR, Content, Entry, Listing, Vanished
 from redoubt.model import Reason
 
-_FLAGS = glob.GLOBSTAR | glob.DOTGLOB | glob.NEGATE
+_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
 _READ_TRIES = 3
+_SETTLED_S = 0.05  # a file system's clock ticks some milliseconds apart: two changes within one tick look like one
+_MAX_SIDECAR = 65_536  # bytes
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # a file's time may be anything; a catalogue's may not
+_WATCHER_DIED = 0.5  # seconds before it is started anew
 
 
 class _Part(BaseModel):
@@ -30,6 +38,13 @@ class AclRule(_Part):
 
     pattern: str
     groups: tuple[str, ...]
+
+    @field_validator("groups")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(is_group(name) for name in value):
+            raise ValueError("a group's name is not empty, has no blanks around it and no control characters")
+        return value
 
 
 class LanguageRule(_Part):
@@ -65,10 +80,19 @@ class FolderConfig(_Part):
         return value
 
 
-@lru_cache(maxsize=100_000)
 def matches(path: str, pattern: str) -> bool:
     """Whether a pattern with `*`, `?` and `**` matches a path as a whole."""
-    return bool(glob.globmatch(path, pattern, flags=_FLAGS))
+    return bool(_compiled(pattern).match(path))
+
+
+@lru_cache(maxsize=10_000)
+def _compiled(pattern: str) -> Any:
+    return glob.compile(pattern, flags=_FLAGS)
+
+
+def is_group(name: object) -> bool:
+    """Whether this can be a group's name."""
+    return isinstance(name, str) and bool(name) and name.strip() == name and name.isprintable()
 
 
 class Folder:
@@ -81,18 +105,15 @@ class Folder:
         self._root = os.fsencode(config.root)
         self._max_bytes = config.max_bytes or max_bytes
 
-    def list(self, under: Iterable[str] | None = None) -> list[Entry]:
+    def list(self, under: Iterable[str] | None = None) -> Listing:
         """All documents, or those at or below the given paths; raises OSError if the folder is not there."""
         if not modes.S_ISDIR(os.stat(self._root).st_mode):
             raise NotADirectoryError(os.fsdecode(self._root))
-        if under is None:
-            found = dict(self._walk(self._root, b""))
-        else:
-            found = {}
-            for path in under:
-                relative = _encode(path)
-                found.update(self._at(relative))
-        return [self._entry(path, state) for path, state in sorted(found.items())]
+        found: dict[str, os.stat_result] = {}
+        unseen: set[str] = set()
+        for path in ["."] if under is None else under:
+            self._look(_encode(path), found, unseen)
+        return Listing(tuple(self._entry(path, state) for path, state in sorted(found.items())), tuple(sorted(unseen)))
 
     def read(self, path: str) -> Content:
         """The bytes of a document that did not change meanwhile."""
@@ -105,23 +126,63 @@ class Folder:
         )
 
     def sidecar(self, path: str) -> bytes | None:
-        """The sidecar's bytes; None if there is none, or sidecars are not allowed here."""
+        """The sidecar's bytes; None if there is none, or sidecars are not allowed here.
+
+        One that is there and cannot be read raises `DocumentRejected`: what it says may be narrower than the patterns.
+        """
         if not self._config.sidecars:
             return None
         try:
             with os.fdopen(self._open(path + SIDECAR), "rb") as file:
-                return file.read(65_536)
-        except OSError:
+                _settle(os.fstat(file.fileno()))
+                data = file.read(_MAX_SIDECAR + 1)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise DocumentRejected(
+                Reason.SIDECAR, "the sidecar cannot be read", why=os.strerror(error.errno or 0)
+            ) from error
+        if len(data) > _MAX_SIDECAR:
+            raise DocumentRejected(Reason.SIDECAR, f"the sidecar is larger than {_MAX_SIDECAR:,} bytes")
+        return data
 
     async def touched(self) -> AsyncIterator[set[str]]:
-        """Batches of touched paths, a few hundredths of a second after they were."""
+        """Batches of touched paths, a few hundredths of a second after they were; "." whenever some may be missing."""
         root = os.fsdecode(self._root)
-        async for changes in awatch(root, watch_filter=None, debounce=100, step=40, rust_timeout=1000, recursive=True):
-            paths = {_decode(os.fsencode(os.path.relpath(name, root))) for _, name in changes}
-            yield {path.removesuffix(SIDECAR) for path in paths if path != "."} or {"."}
+        while True:
+            watched = _identity(root)
+            try:
+                async with aclosing(_events(root)) as batches:
+                    async for names in batches:
+                        if _identity(root) != watched:
+                            break  # the watch is on a folder that went; another stands in its place, or none
+                        if names:
+                            paths = {_decode(os.fsencode(os.path.relpath(name, root))) for name in names}
+                            yield {path.removesuffix(SIDECAR) for path in paths}
+            except* RuntimeError:  # a name that is no UTF-8 ends it
+                pass
+            await asyncio.sleep(_WATCHER_DIED)
+            yield {"."}
 
-    def _walk(self, folder: bytes, prefix: bytes) -> Iterator[tuple[str, os.stat_result]]:
+    def _look(self, relative: bytes, found: dict[str, os.stat_result], unseen: set[str]) -> None:
+        """Add what is at or below a path; what the system does not let us see goes to `unseen`."""
+        if relative in (b"", b"."):
+            self._walk(self._root, b"", found, unseen)
+            return
+        full = os.path.join(self._root, relative)
+        try:
+            folder = modes.S_ISDIR(os.lstat(full).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError:
+            unseen.add(_decode(relative))
+            return
+        if folder:
+            self._walk(full, relative + b"/", found, unseen)
+        else:
+            self._add(full, _decode(relative), found, unseen)
+
+    def _walk(self, folder: bytes, prefix: bytes, found: dict[str, os.stat_result], unseen: set[str]) -> None:
         stack = [(folder, prefix)]
         while stack:
             at, before = stack.pop()
@@ -131,43 +192,38 @@ class Folder:
                         relative = before + entry.name
                         if entry.is_dir(follow_symlinks=False):
                             stack.append((entry.path, relative + b"/"))
-                        elif (found := self._candidate(entry.path, _decode(relative))) is not None:
-                            yield _decode(relative), found
-            except FileNotFoundError:
-                continue  # removed while we looked
-            except PermissionError:
+                        else:
+                            self._add(entry.path, _decode(relative), found, unseen)
+            except (FileNotFoundError, NotADirectoryError):
                 if not before:
                     raise
+            except OSError:
+                if not before:
+                    raise
+                unseen.add(_decode(before[:-1]))
 
-    def _at(self, relative: bytes) -> dict[str, os.stat_result]:
-        if relative in (b"", b"."):
-            return dict(self._walk(self._root, b""))
-        full = os.path.join(self._root, relative)
-        try:
-            state = os.lstat(full)
-        except OSError:
-            return {}
-        if modes.S_ISDIR(state.st_mode):
-            return dict(self._walk(full, relative + b"/"))
-        found = self._candidate(full, _decode(relative))
-        return {} if found is None else {_decode(relative): found}
-
-    def _candidate(self, full: bytes, path: str) -> os.stat_result | None:
-        """The state of a file that is a document by its kind and name."""
-        if path.endswith(SIDECAR) and self._config.sidecars:
-            return None
+    def _add(self, full: bytes, path: str, found: dict[str, os.stat_result], unseen: set[str]) -> None:
+        """Note the state of a file that is a document by its kind and name."""
+        if path.endswith(SIDECAR):
+            return
         if not any(matches(path, pattern) for pattern in self._config.include):
-            return None
+            return
         if any(matches(path, pattern) for pattern in self._config.exclude):
-            return None
+            return
         try:
             state = os.lstat(full)
             if modes.S_ISLNK(state.st_mode):
                 target = os.stat(full)
-                return target if modes.S_ISREG(target.st_mode) else None
-        except OSError:
-            return None
-        return state if modes.S_ISREG(state.st_mode) else None
+                if modes.S_ISDIR(target.st_mode) and not _inside(os.path.realpath(full), self._root):
+                    found[path] = state  # not followed; `read` tells why
+                    return
+                state = target
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError) and error.errno != errno.ELOOP:
+                unseen.add(path)
+            return
+        if modes.S_ISREG(state.st_mode):
+            found[path] = state
 
     def _entry(self, path: str, state: os.stat_result) -> Entry:
         sidecar, changed = "", max(state.st_mtime, state.st_ctime)
@@ -183,7 +239,7 @@ class Folder:
     def _read_once(self, path: str) -> Content | None:
         try:
             descriptor = self._open(path)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise Vanished from error
         except OSError as error:
             raise DocumentRejected(
@@ -203,6 +259,7 @@ class Folder:
                     why=f"{before.st_size:,} bytes, at most {self._max_bytes:,}",
                     fix="split it, or raise the source's max_bytes",
                 )
+            before = _settle(before, file.fileno())
             try:
                 data = file.read(self._max_bytes + 1)
             except OSError as error:
@@ -219,7 +276,7 @@ class Folder:
         full = os.path.join(self._root, _encode(path))
         descriptor = os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         real = os.readlink(f"/proc/self/fd/{descriptor}".encode())  # what was opened, whatever the name means by now
-        if not real.removesuffix(b" (deleted)").startswith(os.path.realpath(self._root) + b"/"):
+        if not _inside(real.removesuffix(b" (deleted)"), self._root):
             os.close(descriptor)
             raise DocumentRejected(
                 Reason.OUTSIDE,
@@ -230,12 +287,44 @@ class Folder:
         return descriptor
 
 
+async def _events(root: str) -> AsyncGenerator[set[str], None]:
+    """Names as they change; an empty set each second without."""
+    async for changes in awatch(
+        root, watch_filter=None, debounce=100, step=40, rust_timeout=1000, yield_on_timeout=True,
+        ignore_permission_denied=True,
+    ):  # fmt: skip
+        yield {name for _, name in changes}
+
+
+def _inside(real: bytes, root: bytes) -> bool:
+    return real.startswith(os.path.realpath(root).rstrip(b"/") + b"/")
+
+
+def _identity(root: str) -> tuple[int, int] | None:
+    try:
+        state = os.stat(root)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _settle(state: os.stat_result, descriptor: int | None = None) -> os.stat_result:
+    """Wait until a change after this moment cannot carry the same times; returns the state then."""
+    young = _SETTLED_S - (time.time() - max(state.st_mtime, state.st_ctime))
+    if 0 < young <= _SETTLED_S:
+        time.sleep(young)
+    return state if descriptor is None else os.fstat(descriptor)
+
+
 def _stamp(state: os.stat_result) -> str:
     return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}:{state.st_ino}"
 
 
 def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    try:
+        return min(datetime.fromtimestamp(seconds, UTC), _LATEST)
+    except (ValueError, OverflowError, OSError):
+        return _LATEST
 
 
 def _decode(path: bytes) -> str:
@@ -266,8 +355,3 @@ def _plain(path: bytes) -> bool:
         return "\\" not in path.decode("utf-8")
     except UnicodeDecodeError:
         return False
-
-
-async def listed(folder: Folder, under: Iterable[str] | None = None) -> list[Entry]:
-    """`list` off the event loop: a share may be slow."""
-    return await asyncio.to_thread(folder.list, under)

@@ -1,7 +1,7 @@
 """Documents and their versions, as the ingest worker reads and writes them inside its transactions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 
 from redoubt.model import ParsedDocument, Section, Span
+
+FIRST = UUID(int=0)  # before every id
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,30 @@ async def acl_id(tx: AsyncConnection[Any], groups: Sequence[str] | None) -> int 
     return int(found[0])
 
 
-async def known(connection: AsyncConnection[Any], source_id: UUID) -> list[tuple[UUID, str, str, bytes, int]]:
-    """(id, path, stamp, content hash, size) of a source's documents."""
-    found = await connection.execute(
-        "SELECT id, path, stamp, content_hash, size FROM document WHERE source_id = %s AND deleted_at IS NULL",
-        (source_id,),
-    )
+# "0" is the character after "/": what lies below a folder is a range of the index on (source, path).
+BELOW = "path > top || '/' AND path < top || '0'"
+_KNOWN_UNDER = f"""
+SELECT DISTINCT d.* FROM unnest(%(under)s::text[]) AS top, LATERAL (
+    SELECT id, path, stamp, content_hash, size FROM document
+    WHERE source_id = %(source)s AND deleted_at IS NULL AND path = top
+    UNION ALL
+    SELECT id, path, stamp, content_hash, size FROM document
+    WHERE source_id = %(source)s AND deleted_at IS NULL AND {BELOW}
+) d
+"""  # noqa: S608
+
+
+async def known(
+    connection: AsyncConnection[Any], source_id: UUID, under: Iterable[str] | None = None
+) -> list[tuple[UUID, str, str, bytes, int]]:
+    """(id, path, stamp, content hash, size) of a source's documents, or of those at or below the given paths."""
+    if under is not None:
+        found = await connection.execute(_KNOWN_UNDER.encode(), {"source": source_id, "under": list(under)})
+    else:
+        found = await connection.execute(
+            "SELECT id, path, stamp, content_hash, size FROM document WHERE source_id = %s AND deleted_at IS NULL",
+            (source_id,),
+        )
     return await found.fetchall()
 
 
@@ -118,25 +138,44 @@ async def delete(tx: AsyncConnection[Any], document_ids: Sequence[UUID]) -> None
     await tx.execute("DELETE FROM indexed WHERE document_id = ANY (%s)", (ids,))
 
 
-async def restamp(tx: AsyncConnection[Any], document_id: UUID, stamp: str) -> None:
-    """The file was touched, its content is the same."""
-    await tx.execute("UPDATE document SET stamp = %s WHERE id = %s", (stamp, document_id))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What may have to change about a document whose content did not."""
+
+    acl_id: int | None
+    stamp: str
+    title: str
+    content_hash: bytes
 
 
-async def judge(
-    tx: AsyncConnection[Any], document_id: UUID, path: str, stamp: str, acl: int | None, as_of: datetime | None
-) -> bool:
-    """Path, access and stamp as they are now; True if who may read changed."""
-    found = await (
-        await tx.execute("SELECT acl_id FROM document WHERE id = %s AND deleted_at IS NULL FOR UPDATE", (document_id,))
-    ).fetchone()
-    if found is None:
-        return False
-    await tx.execute(
-        "UPDATE document SET path = %s, stamp = %s, acl_id = %s, as_of = coalesce(%s, as_of) WHERE id = %s",
-        (path, stamp, acl, as_of, document_id),
+async def standing(tx: AsyncConnection[Any], document_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Those of the documents that are still there, locked until the transaction ends."""
+    found = await tx.execute(
+        "SELECT id, acl_id, stamp, title, content_hash FROM document WHERE id = ANY (%s) AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+        (list(document_ids),),
     )
-    return bool(found[0] != acl)
+    return {row[0]: Standing(*row[1:]) for row in await found.fetchall()}
+
+
+async def current(tx: AsyncConnection[Any], document_id: UUID, version: int) -> Standing | None:
+    """The document, locked until the transaction ends, if this is still its current version."""
+    row = await (
+        await tx.execute(
+            "SELECT acl_id, stamp, title, content_hash FROM document"
+            " WHERE id = %s AND version = %s AND deleted_at IS NULL FOR UPDATE",
+            (document_id, version),
+        )
+    ).fetchone()
+    return None if row is None else Standing(*row)
+
+
+async def place(tx: AsyncConnection[Any], changes: Sequence[tuple[UUID, str, str, int | None]]) -> None:
+    """Give documents their (path, stamp, ACL), one after the other: a path may be one that the one before left."""
+    async with tx.cursor() as cursor:
+        await cursor.executemany(
+            "UPDATE document SET path = %s, stamp = %s, acl_id = %s WHERE id = %s",
+            [(path, stamp, acl, id_) for id_, path, stamp, acl in changes],
+        )
 
 
 async def mark_indexed(
@@ -164,8 +203,10 @@ class Stored:
     parsed: ParsedDocument
 
 
-async def missing_from(connection: AsyncConnection[Any], generation_id: UUID, limit: int) -> list[Stored]:
-    """Documents that a generation does not hold in their current version."""
+async def missing_from(
+    connection: AsyncConnection[Any], generation_id: UUID, limit: int, after: UUID = FIRST
+) -> list[Stored]:
+    """Documents that a generation does not hold in their current version, by id, those after the given one."""
     rows = await (
         await connection.execute(
             """
@@ -173,11 +214,11 @@ async def missing_from(connection: AsyncConnection[Any], generation_id: UUID, li
             FROM generation g JOIN source s ON s.index_id = g.index_id AND s.removed_at IS NULL
             JOIN document d ON d.source_id = s.id AND d.deleted_at IS NULL
             JOIN document_version v ON v.document_id = d.id AND v.number = d.version AND v.text IS NOT NULL
-            WHERE g.id = %(generation)s AND NOT EXISTS (
+            WHERE g.id = %(generation)s AND d.id > %(after)s AND NOT EXISTS (
                 SELECT FROM indexed n WHERE n.generation_id = g.id AND n.document_id = d.id AND n.version = d.version)
             ORDER BY d.id LIMIT %(limit)s
             """,
-            {"generation": generation_id, "limit": limit},
+            {"generation": generation_id, "limit": limit, "after": after},
         )
     ).fetchall()
     return [

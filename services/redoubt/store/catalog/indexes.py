@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from redoubt.errors import Conflict, InputError, NotFound
 from redoubt.model import Generation
+from redoubt.store.catalog import documents
 
 DEFAULT_TUNING = (0.5, 0.5)  # α and the refusal threshold of an index before its own evaluation
 _COLUMNS = "g.id, i.name AS index, g.number, g.backend, g.embedder, g.embedder_digest, g.dimensions, g.max_tokens"
@@ -59,6 +60,13 @@ async def id_of(connection: AsyncConnection[Any], name: str) -> UUID:
     return UUID(str(row[0]))
 
 
+async def lock(tx: AsyncConnection[Any], name: str) -> UUID:
+    """The index's id; who changes its generations does so alone until the transaction ends."""
+    index_id = await id_of(tx, name)
+    await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
+    return index_id
+
+
 async def create(
     tx: AsyncConnection[Any], name: str, alpha: float, threshold: float, *, missing_ok: bool = False
 ) -> UUID | None:
@@ -91,8 +99,7 @@ async def add_generation(
     tx: AsyncConnection[Any], index: str, *, backend: str, embedder: str, digest: str, dimensions: int, max_tokens: int
 ) -> Generation:
     """The next generation of an index, to be built."""
-    index_id = await id_of(tx, index)
-    await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
+    index_id = await lock(tx, index)
     building = await (
         await tx.execute(
             "SELECT number FROM generation WHERE index_id = %s AND state IN ('building', 'ready')", (index_id,)
@@ -145,8 +152,7 @@ async def set_state(tx: AsyncConnection[Any], generation_id: UUID, state: str) -
 
 async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = "swap") -> Generation:
     """Make the ready generation the live one; the one before stays for rollback. Returns the new live one."""
-    index_id = await id_of(tx, index)
-    await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
+    index_id = await lock(tx, index)
     if kind == "rollback":
         row = await (
             await tx.execute(
@@ -171,6 +177,12 @@ async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = 
         )
     if row is None:
         raise lacking
+    if kind == "swap" and await documents.missing_from(tx, row[0], 1):
+        raise Conflict(
+            f"the new generation of index {index!r} lacks documents that came since it was built",
+            why="they are added while its embedder runs",
+            fix="try again in a moment, with the embedder running that it was built with",
+        )
     await tx.execute(
         """
         UPDATE generation SET state = CASE WHEN id = %(new)s THEN 'live' ELSE 'retired' END, state_at = now()
@@ -196,8 +208,7 @@ async def swap(tx: AsyncConnection[Any], index: str, actor: str, *, kind: str = 
 
 async def drop(tx: AsyncConnection[Any], index: str, number: int | None) -> list[Generation]:
     """Take an index, or one generation of it, out of the catalogue; returns what the store has to drop."""
-    index_id = await id_of(tx, index)
-    await tx.execute("SELECT 1 FROM index WHERE id = %s FOR UPDATE", (index_id,))
+    index_id = await lock(tx, index)
     every = await generations(tx, index, "building", "ready", "live", "retired")
     if number is not None:
         chosen = [generation for generation in every if generation.number == number]

@@ -131,6 +131,27 @@ async def remove(tx: AsyncConnection[Any], name: str) -> None:
     await tx.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
 
 
+async def get(connection: AsyncConnection[Any], source_id: UUID) -> SourceRow | None:
+    """A source that is not being removed."""
+    async with connection.cursor(row_factory=class_row(SourceRow)) as cursor:
+        await cursor.execute(_SELECT + " WHERE s.id = %s AND s.removed_at IS NULL", (source_id,))
+        return await cursor.fetchone()
+
+
+async def scanned(tx: AsyncConnection[Any], source_id: UUID, *, whole: bool, problem: str | None) -> None:
+    """Note a scan's end: whether it saw everything through, and what stood in its way."""
+    await tx.execute(
+        "UPDATE source SET scan_started_at = now(), last_error = %s,"
+        " last_success_at = CASE WHEN %s THEN clock_timestamp() ELSE last_success_at END WHERE id = %s",
+        (problem, whole, source_id),
+    )
+
+
+async def complain(tx: AsyncConnection[Any], source_id: UUID, problem: str) -> None:
+    """Show what stands in a source's way, until its next scan says otherwise."""
+    await tx.execute("UPDATE source SET last_error = %s WHERE id = %s", (problem, source_id))
+
+
 async def status(connection: AsyncConnection[Any], index: str | None = None) -> list[SourceStatus]:
     """How each source fares."""
     async with connection.cursor(row_factory=class_row(SourceStatus)) as cursor:
@@ -151,7 +172,7 @@ async def status(connection: AsyncConnection[Any], index: str | None = None) -> 
                 SELECT count(*) FILTER (WHERE state = 'queued' AND kind = 'write')::int AS queued,
                        count(*) FILTER (WHERE state = 'queued' AND kind = 'delete')::int AS deleting,
                        count(*) FILTER (WHERE state = 'failed')::int AS failed,
-                       min(changed_at) FILTER (WHERE state = 'queued') AS oldest
+                       min(greatest(changed_at, s.created_at)) FILTER (WHERE state = 'queued') AS oldest
                 FROM pending WHERE source_id = s.id
             ) p
             LEFT JOIN LATERAL (

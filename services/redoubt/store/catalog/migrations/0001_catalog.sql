@@ -99,11 +99,11 @@ CREATE TABLE source (
 CREATE TABLE document (
     id            uuid PRIMARY KEY,
     source_id     uuid NOT NULL REFERENCES source,
-    path          text NOT NULL,           -- relative to the source, "/" between parts
+    path          text COLLATE "C" NOT NULL, -- relative to the source, "/" between parts; a folder is a range of bytes
     version       int  NOT NULL,           -- the newest searchable one
     content_hash  bytea NOT NULL,          -- SHA-256 of the file's bytes
     size          bigint NOT NULL,         -- bytes
-    stamp         text NOT NULL,           -- the source's own cheap token: an equal one need not be read again
+    stamp         text NOT NULL,           -- file | sidecar | rules | form: cheap tokens; equal ones need no reading
     title         text NOT NULL,
     config        text NOT NULL,           -- text-search configuration
     acl_id        int REFERENCES acl,      -- NULL: nobody may read it
@@ -143,7 +143,7 @@ CREATE TABLE indexed (
 -- What a scan found and the worker has not finished: the backlog, and the parked.
 CREATE TABLE pending (
     source_id   uuid NOT NULL REFERENCES source,
-    path        text NOT NULL,
+    path        text COLLATE "C" NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('write', 'delete')),
     stamp       text NOT NULL DEFAULT '',
     changed_at  timestamptz NOT NULL,      -- when the source changed, as far as can be told
