@@ -22,7 +22,11 @@ def known(path: str, stamp: str = "s", content: bytes = b"abc", rules: str = RUL
 
 
 def run(
-    before: list[Known], now: list[Entry], *, parked: dict[str, Parked] | None = None, hashes: dict[str, bytes] | None = None
+    before: list[Known],
+    now: list[Entry],
+    *,
+    parked: dict[str, Parked] | None = None,
+    hashes: dict[str, bytes] | None = None,
 ) -> Plan:
     return plan(before, now, parked or {}, RULES, (hashes or {}).get)
 
@@ -50,6 +54,23 @@ def test_equal_size_but_other_content_is_no_rename() -> None:
     found = run([known("old")], [entry("new")], hashes={"new": b"xyz"})
     assert not found.renames
     assert len(found.deletes) == len(found.writes) == 1
+
+
+def test_documents_that_each_take_the_next_ones_place_are_moved_last_first() -> None:
+    """As log files are rotated."""
+    one, two = known("log.1", content=b"one"), known("log.2", content=b"two")
+    contents = {"log.1": b"new", "log.2": b"one", "log.3": b"two"}
+    found = run([one, two], [entry(path, f"moved-{path}") for path in contents], hashes=contents)
+    assert [(document.id, e.path) for document, e in found.renames] == [(two.id, "log.3"), (one.id, "log.2")]
+    assert [e.path for e in found.writes] == ["log.1"]
+    assert not found.deletes
+
+
+def test_what_cannot_be_seen_is_not_gone() -> None:
+    hidden, other = known("closed/a"), known("closed-not/a")
+    found = plan([hidden, other], [], {"closed/b": Parked("s", True, False)}, RULES, lambda _: None, ["closed"])
+    assert found.deletes == (other,)
+    assert not found.forget
 
 
 def test_a_document_that_moved_away_while_another_took_its_place() -> None:
@@ -91,10 +112,14 @@ contents = st.sampled_from([b"one", b"two", b"three"])
 @given(st.dictionaries(names, contents), st.dictionaries(names, contents))
 def test_applying_the_plan_gives_the_source(before: dict[str, bytes], after: dict[str, bytes]) -> None:
     """Whatever happened in between: renames, deletions and writes together lead to what is there."""
-    documents = [Known(uuid4(), path, f"{content!r}||{RULES}", content, len(content)) for path, content in before.items()]
+    documents = [
+        Known(uuid4(), path, f"{content!r}||{RULES}", content, len(content)) for path, content in before.items()
+    ]
     entries = [Entry(path, repr(content), "", WHEN, WHEN, len(content)) for path, content in after.items()]
     found = plan(documents, entries, {}, RULES, after.get)
-    state: dict[str, tuple[UUID, bytes]] = {document.path: (document.id, document.content_hash) for document in documents}
+    state: dict[str, tuple[UUID, bytes]] = {
+        document.path: (document.id, document.content_hash) for document in documents
+    }
     for document, target in found.renames:
         del state[document.path]
         assert target.path not in state
