@@ -104,4 +104,4 @@ class Reference:
 
 
 def _words(title: str, chunk: Chunk) -> Counter[str]:
-    return Counter(" ".join((title, *chunk.heading, chunk.text)).split())
+    return Counter(" ".join((title, title, title, *chunk.heading, chunk.text)).split())

@@ -100,7 +100,7 @@ BEGIN
                     FROM unnest(keys, weights) AS t (term, weight) JOIN {schema}.posting AS p USING (term)
                 ) AS partial
                 JOIN permitted_one USING (no)
-                GROUP BY partial.no ORDER BY sum(partial.score) DESC, partial.no LIMIT ceil(kept * candidates)
+                GROUP BY partial.no ORDER BY sum(partial.score) DESC, partial.no LIMIT 20 + ceil(kept * candidates)
             ) AS ranked;
         ELSE
             -- Some of the best will not be permitted, or no longer there: look at as many more as their share asks for.
@@ -117,7 +117,7 @@ BEGIN
             SELECT array_agg(r.no) INTO lexical_nos FROM (
                 SELECT ranked.no
                 FROM ranked, LATERAL (SELECT c.acl_id FROM {schema}.chunk AS c WHERE c.no = ranked.no OFFSET 0) AS c
-                WHERE c.acl_id = ANY (acls) ORDER BY ranked.score DESC, ranked.no LIMIT ceil(kept * candidates)
+                WHERE c.acl_id = ANY (acls) ORDER BY ranked.score DESC, ranked.no LIMIT 20 + ceil(kept * candidates)
             ) AS r;
         END IF;
     END IF;

@@ -49,13 +49,14 @@ FROM STDIN (FORMAT binary);
 COPY {schema}.vector (no, embedding) FROM STDIN (FORMAT binary);
 
 -- name: analyse
+-- The title three times: what a document is about weighs most (measured; see docs/benchmarks.md).
 WITH analysed AS (
     INSERT INTO {schema}.lexical (no, config, length, terms, counts)
     SELECT p.no, p.config, coalesce(t.length, 0), coalesce(t.terms, '{}'), coalesce(t.counts, '{}')
     FROM unnest(%(nos)s::int[]) AS n (no) JOIN {schema}.passage AS p USING (no),
          LATERAL (
              SELECT sum(count)::int AS length, array_agg(term) AS terms, array_agg(count::smallint) AS counts
-             FROM {schema}.terms(p.config, concat_ws(E'\n', p.title, array_to_string(p.heading, E'\n'), p.text))
+             FROM {schema}.terms(p.config, concat_ws(E'\n', p.title, p.title, p.title, array_to_string(p.heading, E'\n'), p.text))
          ) AS t
     RETURNING no, config, length, terms, counts
 ), tallied AS (
