@@ -2,8 +2,8 @@
 
     python -m tests.bench.freshness [--files 60] [--json FILE]
 
-A whole embedded site watches a folder. Each file is written and asked for through `/v1/search` until it is found; then it
-is deleted and asked for until it is not. One file at a time; seconds from the write's or the deletion's return.
+A whole embedded site watches a folder. Each file is written and asked for through `/v1/search` until it is found; then
+it is deleted and asked for until it is not. One file at a time; seconds from the write's or the deletion's return.
 """
 
 import argparse

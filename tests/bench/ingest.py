@@ -2,9 +2,9 @@
 
     python -m tests.bench.ingest [--documents 1500] [--json FILE]
 
-The documents are MuSiQue's paragraphs, one text file each, from `REDOUBT_DATASETS` (default `../shared/datasets`). In one
-run, one after the other: the embedder alone, given the very texts that Redoubt gave it; Redoubt, from `source add` until
-all is searchable; LlamaIndex's `IngestionPipeline` into the same Postgres, if its environment is there
+The documents are MuSiQue's paragraphs, one text file each, from `REDOUBT_DATASETS` (default `../shared/datasets`). In
+one run, one after the other: Redoubt, from `source add` until all is searchable; the embedder alone, given the very
+texts that Redoubt gave it; LlamaIndex's `IngestionPipeline` into the same Postgres, if its environment is there
 (`make bench` installs it). All three use the same vLLM, with requests of 32 texts, four at once. Rates are passages a
 second, as a share of the embedder's own.
 """
@@ -142,7 +142,8 @@ def show(lines: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     table += [
-        f"| {x['what']} | {x['passages']} | {x['seconds']:.1f} | {x['rate']:.1f} | {x['share']:.2f} | {x['documents_a_second']:.1f} |"
+        f"| {x['what']} | {x['passages']} | {x['seconds']:.1f} | {x['rate']:.1f} | {x['share']:.2f} |"
+        f" {x['documents_a_second']:.1f} |"
         for x in lines
     ]
     return "\n".join(table)

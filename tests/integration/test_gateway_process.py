@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gateway_site import Corpus
 from redoubt import settings
-from redoubt.cli.main import assemble, app
+from redoubt.cli.main import app, assemble
 from redoubt.errors import RedoubtError
 
 pytestmark = pytest.mark.anyio

@@ -111,8 +111,8 @@ def show(out: output.Writer, rows: list[indexes.IndexRow], fed: list[sources.Sou
             out.note(f"{row.source}: {row.failed} documents are parked; see `redoubt index failures`")
     out.rows(
         rows,
-        {"name": "index", "live": "generation", "previous": "before", "building": "in the making", "embedder": "embedder",
-         "alpha": "α", "threshold": "threshold"},
+        {"name": "index", "live": "generation", "previous": "before", "building": "in the making",
+         "embedder": "embedder", "alpha": "α", "threshold": "threshold"},
     )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ def add(
 
     **Examples**
 
-    `redoubt source add ~/handbook` · `redoubt source add /srv/hr --group hr` · `redoubt source add /srv/all -f source.toml`
+    `redoubt source add ~/handbook` · `redoubt source add /srv/hr --group hr` ·
+    `redoubt source add /srv/all -f source.toml`
     """
     site, out = settings.load_site(), output.writer(json)
     config = register.describe(folder, name=name, groups=group or (), file=file)
@@ -74,8 +75,11 @@ def listing(json: output.JsonOption = False) -> None:
         async with single(site.catalog.dsn_for(site.catalog.admin_role), service="cli") as taken:
             return await sources.listing(taken)
 
-    out.rows([_row(row) for row in asyncio.run(run())], {"name": "source", "folder": "folder", "index": "index",
-             "groups": "readable by", "last_error": "problem"}, empty="no source yet: `redoubt source add FOLDER`")  # fmt: skip
+    out.rows(
+        [_row(row) for row in asyncio.run(run())],
+        {"name": "source", "folder": "folder", "index": "index", "groups": "readable by", "last_error": "problem"},
+        empty="no source yet: `redoubt source add FOLDER`",
+    )
 
 
 @app.command()
