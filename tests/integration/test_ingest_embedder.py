@@ -1,68 +1,22 @@
-"""An embedder that is down, slow, or answers nonsense: nothing is lost, nothing wrong gets in, and it is said.
+"""An embedder that is down, slow, or answers nonsense: nothing is lost, nothing wrong gets in, and it is said."""
 
-The embedder here is scripted: a real one cannot be made to misbehave on demand.
-"""
-
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from aiohttp import web
+from scripted_embedder import Scripted, scripted_embedder
 
 from ingest_site import IngestSite, ingest_site
 from redoubt import settings
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass
-class Scripted:
-    """Answers with vectors that depend on the text, or as `mode` says."""
-
-    mode: str = "well"
-    asked: int = 0
-    runner: web.AppRunner | None = field(default=None)
-
-    async def answer(self, request: web.Request) -> web.Response:
-        texts = (await request.json())["input"]
-        if texts != ["ready"]:
-            self.asked += 1
-        mode = "well" if texts == ["ready"] else self.mode
-        if mode == "down":
-            return web.Response(status=500)
-        if mode == "slow":
-            await asyncio.sleep(30)
-        size = 383 if mode == "dimension" else 384
-        vectors = [[1.0 + (hash((text, i)) % 7) for i in range(size)] for text in texts]
-        if mode == "nan":
-            vectors[0][0] = float("nan")
-        if mode == "zero":
-            vectors = [[0.0] * size for _ in texts]
-        if mode == "few":
-            vectors = vectors[:-1]
-        if mode == "garbage":
-            return web.json_response({"hello": "world"})
-        return web.json_response({"data": [{"index": i, "embedding": v} for i, v in enumerate(vectors)], "usage": {}})
+MODES = ("down", "slow", "dimension", "nan", "zero", "few", "garbage")
 
 
 @pytest.fixture
-async def scripted(database: settings.Catalog, model_path: object) -> AsyncIterator[tuple[Scripted, IngestSite]]:
-    script = Scripted()
-    app = web.Application()
-    app.router.add_post("/v1/embeddings", script.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    listener = web.TCPSite(runner, "127.0.0.1", 0)
-    await listener.start()
-    port = runner.addresses[0][1]
-    part = settings.Embedder(url=f"http://127.0.0.1:{port}", model="scripted", path=model_path)  # type: ignore[arg-type]
-    async with ingest_site(database, part) as site:
+async def scripted(database: settings.Catalog, model_path: Path) -> AsyncIterator[tuple[Scripted, IngestSite]]:
+    async with scripted_embedder(model_path) as (script, part), ingest_site(database, part) as site:
         yield script, site
-    await runner.cleanup()
-
-
-MODES = ("down", "slow", "dimension", "nan", "zero", "few", "garbage")
 
 
 async def test_parked_with_its_reason_and_taken_up_again(scripted: tuple[Scripted, IngestSite]) -> None:
@@ -92,3 +46,72 @@ async def test_parked_with_its_reason_and_taken_up_again(scripted: tuple[Scripte
 
             await site.until(searchable, what=f"{mode}: searchable once the embedder is back")
     assert "stay out" not in site.file.with_suffix(".log").read_text()
+
+
+async def test_a_text_that_the_embedder_refuses_harms_no_other(scripted: tuple[Scripted, IngestSite]) -> None:
+    script, site = scripted
+    script.mode = "picky"
+    for number in range(20):
+        (site.folder / f"{number}.txt").write_text(f"Document {number} is like any other.")
+    (site.folder / "bad.txt").write_text("This one is poison to the embedder.")
+    await site.add_source()
+    async with site.worker(REDOUBT_INGEST_ATTEMPTS="2", REDOUBT_INGEST_SCAN_INTERVAL_S="600"):
+
+        async def rest() -> bool:
+            return len(await site.documents()) == 20
+
+        await site.until(rest, what="the others")
+
+        async def parked() -> bool:
+            return await site.failures() == {"bad.txt": "embedder"}
+
+        await site.until(parked, what="the one that is refused")
+    assert "poison" not in str(await site.rows("SELECT detail FROM pending"))
+
+
+async def test_what_needs_no_embedder_does_not_wait_for_it(scripted: tuple[Scripted, IngestSite]) -> None:
+    script, site = scripted
+    for path in ("gone.txt", "stays.txt"):
+        (site.folder / path).write_text(f"The file called {path}.")
+    (site.folder / "stays.txt.meta.toml").write_text('groups = ["staff"]')
+    await site.add_source()
+    await site.configure(sidecars=True)
+    async with site.worker():
+        await site.settled()
+    script.mode = "gone"
+    (site.folder / "gone.txt").unlink()
+    (site.folder / "stays.txt.meta.toml").write_text('groups = ["board"]')
+    (site.folder / "new.txt").write_text("This has to wait.")
+    async with site.worker():
+
+        async def done() -> bool:
+            found = await site.documents()
+            return set(found) == {"stays.txt"} and found["stays.txt"]["groups"] == ["board"]
+
+        await site.until(done, what="the deletion and the new access list")
+        assert [row[0] for row in await site.contents()] == ["stays.txt"]
+        script.mode = "well"
+
+        async def waited() -> bool:
+            return "new.txt" in await site.documents()
+
+        await site.until(waited, what="what had to wait")
+
+
+async def test_a_first_start_without_an_embedder(scripted: tuple[Scripted, IngestSite]) -> None:
+    script, site = scripted
+    script.mode = "gone"
+    (site.folder / "a.txt").write_text("The first document.")
+    await site.add_source()
+    async with site.worker():
+
+        async def noted() -> bool:
+            return bool(await site.one("SELECT count(*) FROM pending WHERE state = 'queued'"))
+
+        await site.until(noted, what="the backlog")
+        script.mode = "well"
+
+        async def searchable() -> bool:
+            return len(await site.documents()) == 1 and len(await site.contents()) == 1
+
+        await site.until(searchable, what="the first document")

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,11 +70,26 @@ async def _serve(worker: Worker, settings: IngestSettings, registry: CollectorRe
     return runner
 
 
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
 if __name__ == "__main__":
     log.configure("ingest")
-    logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it tells every job's arguments: names of documents
+    for chatty in ("procrastinate", "watchfiles"):  # they tell every job's arguments and every event
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(main())
-    except RedoubtError as error:
-        log.get("ingest").error("cannot run", **error.as_dict())
-        sys.exit(error.exit_code)
+    except* RedoubtError as errors:
+        told = [error for error in _leaves(errors) if isinstance(error, RedoubtError)]
+        for error in told:
+            log.get("ingest").error("cannot run", **error.as_dict())
+        sys.exit(told[0].exit_code)
+    except* Exception as errors:  # without their words, which may quote a document; whoever started us starts us again
+        for other in _leaves(errors):
+            log.get("ingest").error("cannot run on", error=type(other).__name__)
+        sys.exit(1)

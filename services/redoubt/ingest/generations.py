@@ -49,24 +49,24 @@ class Builder:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._whole: set[UUID] = set()  # live ones: from here on each write keeps them whole
+        self._whole: set[tuple[UUID, int]] = set()  # live since this release: each write has kept it whole since
 
     async def build(self) -> None:
         """All of them, once: those in the making, and a live one that stood aside for a while."""
         async with connection(self._tools.pool) as taken:
             found = [
-                (generation, row.live == generation.number)
+                (generation, (generation.id, await indexes.released(taken, row.id)), row.live == generation.number)
                 for row in await indexes.listing(taken)
                 if row.live is not None
                 for generation in await indexes.generations(taken, row.name, "building", "ready", "live")
             ]
-        self._whole &= {generation.id for generation, live in found if live}
-        for generation, live in found:
-            if generation.embedder_digest != self._tools.digest or generation.id in self._whole:
+        self._whole &= {release for _, release, live in found if live}
+        for generation, release, live in found:
+            if generation.embedder_digest != self._tools.digest or release in self._whole:
                 continue
             await self._fill(generation)
             if live:
-                self._whole.add(generation.id)
+                self._whole.add(release)
 
     async def _fill(self, generation: Generation) -> None:
         await self._tools.store.create(generation)

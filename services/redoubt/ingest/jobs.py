@@ -104,8 +104,15 @@ class Jobs:
         feed = await self._feed(UUID(source_id))
         if feed is None:
             return  # the source went; what it brought goes with it
-        async with connection(self._tools.pool) as taken:
-            waiting = await backlog.queued(taken, feed.id, paths)
+        try:
+            async with connection(self._tools.pool) as taken:
+                waiting = await backlog.queued(taken, feed.id, paths)
+                if waiting:
+                    await pipeline.writable(self._tools, taken, feed.index)
+        except EmbedderMismatch as error:
+            async with transaction(self._tools.pool) as tx:
+                await sources.complain(tx, feed.id, f"{error.what}; {error.fix}")
+            raise _TryAgain from None
         urgent = context.job.queue == NOW
         done = await asyncio.gather(*(self._one(feed, change, urgent=urgent) for change in waiting))
         self._moved()
@@ -116,10 +123,8 @@ class Jobs:
         """Bring one document in; False if it is to be tried again."""
         try:
             await pipeline.bring_in(self._tools, feed, change, urgent=urgent)
-        except EmbedderMismatch as error:
-            async with transaction(self._tools.pool) as tx:
-                await sources.complain(tx, feed.id, f"{error.what}; {error.fix}")
-            return True  # the backlog's periodic look comes back to it
+        except EmbedderMismatch:
+            return False  # an index was swapped under us: the next try tells
         except DocumentRejected as error:  # by the store, for good
             async with transaction(self._tools.pool) as tx:
                 await backlog.park(

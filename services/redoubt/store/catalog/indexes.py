@@ -145,6 +145,14 @@ async def live(connection: AsyncConnection[Any], index: str) -> Generation | Non
         return await cursor.fetchone()
 
 
+async def released(connection: AsyncConnection[Any], index_id: UUID) -> int:
+    """The number of the release that made the live generation live; 0 if there is none."""
+    row = await (
+        await connection.execute("SELECT coalesce(max(id), 0) FROM release WHERE index_id = %s", (index_id,))
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 async def set_state(tx: AsyncConnection[Any], generation_id: UUID, state: str) -> None:
     """Record where a generation stands."""
     await tx.execute("UPDATE generation SET state = %s, state_at = now() WHERE id = %s", (state, generation_id))
