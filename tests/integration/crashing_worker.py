@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redoubt.ingest import __main__ as entry
-from redoubt.ingest import embed, pipeline
+from redoubt.ingest import embed, judge, pipeline, remove
 from redoubt.ingest.parse import sandbox
 from redoubt.store.catalog import backlog, documents
 from redoubt.store.pgvector import store
@@ -26,6 +26,8 @@ STEPS: dict[str, tuple[Any, str]] = {
     "mark": (documents, "mark_indexed"),
     "settle": (backlog, "settle"),
     "commit": (pipeline, "_write"),
+    "judge": (judge, "_judge"),
+    "remove": (remove, "take_out"),
     "fold": (store.PgvectorStore, "maintain"),
 }
 

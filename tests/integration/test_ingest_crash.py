@@ -1,7 +1,9 @@
 """kill -9 at every named step of a document's journey, repeated: nothing lost, nothing twice, each with its ACL."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,8 @@ from ingest_site import IngestSite, ingest_site
 from redoubt import settings
 
 pytestmark = pytest.mark.anyio
-STEPS = ("read", "parse", "embed", "catalogue", "write", "mark", "settle", "commit")
+WRITING = ("read", "parse", "embed", "catalogue", "write", "mark", "settle", "commit")
+SETTLING = ("judge", "remove")  # what needs no writing: renames and deletions
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ async def site(database: settings.Catalog, embedder: settings.Embedder) -> Async
 async def crash(site: IngestSite, step: str, when: str, nth: int) -> None:
     """Start a worker that dies at the step; it has to die there, by its own hand."""
     command = ("tests/integration/crashing_worker.py", step, when, str(nth))
-    async with site.worker(*command) as process:
+    async with site.worker(*command) as process, asyncio.timeout(60):
         assert await process.wait() == -9, f"the worker did not reach {step}"
 
 
@@ -40,27 +43,48 @@ async def check(site: IngestSite, expected: dict[str, str]) -> None:
     assert await site.one("SELECT count(*) FROM document_version WHERE text IS NOT NULL") == len(expected)
 
 
+class Changing:
+    """A folder in which something is changed, added, moved and deleted before every crash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rounds = 0
+        self.expected: dict[str, str] = {}
+        for number in range(40):
+            self._save(f"{number}.txt", f"Sentence number {number} of the first edition.")
+
+    def change(self) -> None:
+        self._rounds += 1
+        self._save(f"{self._rounds % 6}.txt", f"Sentence changed before crash number {self._rounds}.")
+        self._save(f"new{self._rounds}.txt", f"Sentence that came before crash number {self._rounds}.")
+        gone, moved, target = f"{6 + self._rounds}.txt", f"{20 + self._rounds}.txt", f"moved{self._rounds}.txt"
+        del self.expected[gone]
+        (self._folder / gone).unlink()
+        self.expected[target] = self.expected.pop(moved)
+        (self._folder / moved).rename(self._folder / target)
+
+    def _save(self, path: str, text: str) -> None:
+        self.expected[path] = text
+        (self._folder / path).write_text(text)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_killed_at_every_step_again_and_again(site: IngestSite, when: str) -> None:
-    expected = {}
-    for number in range(12):
-        expected[f"{number}.txt"] = f"Sentence number {number} of the first edition."
-        (site.folder / f"{number}.txt").write_text(expected[f"{number}.txt"])
+    changing = Changing(site.folder)
     await site.add_source()
-    for nth, step in enumerate(STEPS, start=1):
+    for nth, step in enumerate(WRITING, start=1):
         await crash(site, step, when, 1 + nth % 3)
-        # Work is left for every crash: the next step meets changed, new, and gone documents.
-        changed, gone = f"{nth % 6}.txt", f"{6 + nth % 6}.txt"
-        expected[changed] = f"Sentence changed before crash number {nth}."
-        (site.folder / changed).write_text(expected[changed])
-        expected[f"new{nth}.txt"] = f"Sentence that came before crash number {nth}."
-        (site.folder / f"new{nth}.txt").write_text(expected[f"new{nth}.txt"])
-        expected.pop(gone, None)
-        (site.folder / gone).unlink(missing_ok=True)
+        changing.change()
     async with site.worker():
         await site.settled()
-        await check(site, expected)
-        for path, text in list(expected.items())[:3]:
+        await check(site, changing.expected)
+    for step in SETTLING:
+        changing.change()
+        await crash(site, step, when, 1)
+    async with site.worker():
+        await site.settled()
+        await check(site, changing.expected)
+        for path, text in list(changing.expected.items())[:3]:
             assert await site.finds(text), path
 
 
