@@ -1,6 +1,6 @@
 """Ingest beside the embedder's own rate, and beside LlamaIndex's pipeline into the same Postgres.
 
-    python -m tests.bench.ingest [--documents 1500] [--json FILE]
+    python -m tests.bench.ingest [--documents 600] [--json FILE]
 
 The documents are MuSiQue's paragraphs, one text file each, from `REDOUBT_DATASETS` (default `../shared/datasets`). In
 one run, one after the other: Redoubt, from `source add` until all is searchable; the embedder alone, given the very
@@ -151,7 +151,7 @@ def show(lines: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--documents", type=int, default=1500)
+    arguments.add_argument("--documents", type=int, default=600)
     arguments.add_argument("--json", type=Path)
     given = arguments.parse_args()
     found = measure(given.documents)

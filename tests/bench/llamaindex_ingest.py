@@ -46,7 +46,7 @@ async def run(folder: str, url: str, model: str, database: str, sockets: str) ->
     started = time.perf_counter()
     documents = SimpleDirectoryReader(folder, recursive=True).load_data()
     pipeline = IngestionPipeline(
-        transformations=[SentenceSplitter(chunk_size=220, chunk_overlap=0, tokenizer=words), embed], vector_store=store
+        transformations=[SentenceSplitter(chunk_size=160, chunk_overlap=0, tokenizer=words), embed], vector_store=store
     )
     nodes = await pipeline.arun(documents=documents)
     return {"seconds": time.perf_counter() - started, "documents": len(documents), "chunks": len(nodes)}
